@@ -14,11 +14,13 @@ use tokio::net::TcpStream;
 use tower::Service;
 
 use super::MAX_TIMEOUT;
-use super::connections::ExchangeError;
 use super::resolver::ForTenant;
 use crate::domain::names::TenantId;
 
 pub(super) type Tcp = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+/// The reason why a request failed. [`classify`](super::classify) maps the reason to an outcome.
+pub(super) type ExchangeError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A connection to open.
 pub(super) struct Dial {

@@ -48,7 +48,7 @@ impl Guard {
 
     fn judge(&self, host: Option<&str>, addresses: &[IpAddr], reason: BlockReason) -> Result<(), Forbidden> {
         let Some(&address) = addresses.iter().find(|&&address| !self.rules.allow(address)) else { return Ok(()) };
-        tracing::warn!(host, %address, met = reason.as_str(), "a host has an address that is not allowed");
+        tracing::warn!(host, %address, met = <&str>::from(reason), "a host has an address that is not allowed");
         self.metrics.address_blocked(reason);
         Err(Forbidden(address))
     }
@@ -56,6 +56,8 @@ impl Guard {
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray;
+
     use super::*;
 
     #[test]
@@ -73,8 +75,8 @@ mod tests {
         assert_eq!(guard.judge_peer(&url("https://a.test/"), Some((good, 1).into())), Ok(()));
         assert_eq!(guard.judge_peer(&url("https://a.test/"), Some((bad, 1).into())), Err(Forbidden(bad)));
         let text = metrics.render();
-        for reason in BlockReason::ALL {
-            let series = format!("flametree_blocked_addresses_total{{reason=\"{}\"}} 1\n", reason.as_str());
+        for reason in BlockReason::VARIANTS {
+            let series = format!("flametree_blocked_addresses_total{{reason=\"{}\"}} 1\n", <&str>::from(reason));
             assert!(text.contains(&series), "{text}");
         }
     }

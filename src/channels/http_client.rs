@@ -24,8 +24,8 @@ use url::{Host, Url};
 
 use super::address::AddressRules;
 use super::classify::{self, Failure};
-use super::connections::{AnswerBody, Connections, ExchangeError, Message, PendingResponse, Stream};
-use super::connector::{Connector, Tcp};
+use super::connections::{AnswerBody, Connections, Message, PendingResponse, Stream};
+use super::connector::{Connector, ExchangeError, Tcp};
 use super::guard::Guard;
 use super::resolver::{GuardedResolver, Lookup, ResolveError, VetError, by_name_servers};
 use super::target::Destination;

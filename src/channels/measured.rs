@@ -5,12 +5,13 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::HeaderMap;
 use hyper_util::client::legacy::connect::dns::Name;
+use parking_lot::Mutex;
 use rustls::NamedGroup;
 use rustls::client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::ServerName;
@@ -120,12 +121,12 @@ impl Stopwatch {
 
     /// Records the current time for a step. Only the first call for each step counts.
     fn note(&self, mark: impl FnOnce(&mut Marks) -> &mut Option<Instant>) {
-        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut marks = self.marks.lock();
         mark(&mut marks).get_or_insert_with(Instant::now);
     }
 
     fn read(&self) -> (Timings, Step) {
-        let marks = *self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let marks = *self.marks.lock();
         (marks.timings(self.started.elapsed()), marks.step())
     }
 }

@@ -7,14 +7,30 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::closed_set::closed_set;
 use super::endpoint::Channel;
 use super::event::StoredEvent;
 use super::ids::{DeliveryId, EndpointId};
 use super::trace::Trace;
 
 /// The final outcome of a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// The endpoint responded with 2xx within the deadline.
     Delivered,
@@ -51,52 +67,7 @@ pub enum Outcome {
     Throttled,
 }
 
-impl Outcome {
-    pub const ALL: [Self; 16] = [
-        Self::Delivered,
-        Self::HttpError,
-        Self::Redirect,
-        Self::Timeout,
-        Self::DnsError,
-        Self::ConnectError,
-        Self::TlsError,
-        Self::ProtocolError,
-        Self::BlockedAddress,
-        Self::Gone,
-        Self::Expired,
-        Self::Interrupted,
-        Self::Canceled,
-        Self::ConfigError,
-        Self::PayloadTooLarge,
-        Self::Throttled,
-    ];
-
-    /// The outcome's name in the API, in metrics and in the database.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::HttpError => "http_error",
-            Self::Redirect => "redirect",
-            Self::Timeout => "timeout",
-            Self::DnsError => "dns_error",
-            Self::ConnectError => "connect_error",
-            Self::TlsError => "tls_error",
-            Self::ProtocolError => "protocol_error",
-            Self::BlockedAddress => "blocked_address",
-            Self::Gone => "gone",
-            Self::Expired => "expired",
-            Self::Interrupted => "interrupted",
-            Self::Canceled => "canceled",
-            Self::ConfigError => "config_error",
-            Self::PayloadTooLarge => "payload_too_large",
-            Self::Throttled => "throttled",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|outcome| outcome.as_str() == name)
-    }
-}
+closed_set!(Outcome);
 
 /// A delivery that a worker has claimed. It counts as started.
 #[derive(Debug, Clone)]

@@ -2,9 +2,26 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::closed_set::closed_set;
+
 /// How the service sends a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Channel {
     /// An HTTP POST to the URL of an agent's push config.
     Webhook,
@@ -12,26 +29,26 @@ pub enum Channel {
     BrowserPush,
 }
 
-impl Channel {
-    pub const ALL: [Self; 2] = [Self::Webhook, Self::BrowserPush];
-
-    /// The channel's name in the API, in metrics and in the database.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Webhook => "webhook",
-            Self::BrowserPush => "browser_push",
-        }
-    }
-
-    /// Finds a channel by its name in the API and the database.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|channel| channel.as_str() == name)
-    }
-}
+closed_set!(Channel);
 
 /// An event that a webhook can select, under the name that the webhook receives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum WebhookEvent {
     NewSessionStarted,
     AiAssistantMessage,
@@ -39,20 +56,4 @@ pub enum WebhookEvent {
     TransferredToLiveAgent,
 }
 
-impl WebhookEvent {
-    pub const ALL: [Self; 4] =
-        [Self::NewSessionStarted, Self::AiAssistantMessage, Self::UserMessage, Self::TransferredToLiveAgent];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NewSessionStarted => "new_session_started",
-            Self::AiAssistantMessage => "ai_assistant_message",
-            Self::UserMessage => "user_message",
-            Self::TransferredToLiveAgent => "transferred_to_live_agent",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|event| event.as_str() == name)
-    }
-}
+closed_set!(WebhookEvent);

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::closed_set::closed_set;
 use super::endpoint::WebhookEvent;
 use super::fault::{Fault, FaultCode};
 use super::fields::Fields;
@@ -21,8 +22,23 @@ pub const MAX_EXPIRES_IN_SECONDS: u64 = 7 * 24 * 3600;
 pub const MAX_METADATA_BYTES: usize = 16 * 1024;
 
 /// What happened in a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum EventType {
     NewSessionStarted,
     AiAssistantMessage,
@@ -33,34 +49,9 @@ pub enum EventType {
     SessionResolved,
 }
 
+closed_set!(EventType);
+
 impl EventType {
-    pub const ALL: [Self; 7] = [
-        Self::NewSessionStarted,
-        Self::AiAssistantMessage,
-        Self::HumanAgentMessage,
-        Self::UserMessage,
-        Self::TransferredToLiveAgent,
-        Self::SessionAssigned,
-        Self::SessionResolved,
-    ];
-
-    /// The event type's name in the API, in metrics and in the database.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NewSessionStarted => "new_session_started",
-            Self::AiAssistantMessage => "ai_assistant_message",
-            Self::HumanAgentMessage => "human_agent_message",
-            Self::UserMessage => "user_message",
-            Self::TransferredToLiveAgent => "transferred_to_live_agent",
-            Self::SessionAssigned => "session_assigned",
-            Self::SessionResolved => "session_resolved",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|event_type| event_type.as_str() == name)
-    }
-
     /// True if the event is a message and must have a text.
     pub const fn is_message(self) -> bool {
         match self {

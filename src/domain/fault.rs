@@ -2,9 +2,14 @@
 
 use serde::Serialize;
 
+use super::closed_set::closed_set;
+
 /// The code of a fault. Clients may match on this closed list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum FaultCode {
     /// The field is required.
     Required,
@@ -24,32 +29,7 @@ pub enum FaultCode {
     SecretReentryRequired,
 }
 
-impl FaultCode {
-    pub const ALL: [Self; 8] = [
-        Self::Required,
-        Self::InvalidType,
-        Self::InvalidValue,
-        Self::TooLong,
-        Self::UnknownField,
-        Self::NotAllowed,
-        Self::Duplicate,
-        Self::SecretReentryRequired,
-    ];
-
-    /// The code's name in the API.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Required => "required",
-            Self::InvalidType => "invalid_type",
-            Self::InvalidValue => "invalid_value",
-            Self::TooLong => "too_long",
-            Self::UnknownField => "unknown_field",
-            Self::NotAllowed => "not_allowed",
-            Self::Duplicate => "duplicate",
-            Self::SecretReentryRequired => "secret_reentry_required",
-        }
-    }
-}
+closed_set!(FaultCode);
 
 /// One fault in a request body or its parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

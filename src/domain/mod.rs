@@ -3,6 +3,7 @@
 //! Contains only values and pure functions: no HTTP framework, database, queue or runtime, and no clock. Functions that need
 //! the time take `now`.
 
+pub(crate) mod closed_set;
 pub mod delivery;
 pub mod delivery_record;
 pub mod endpoint;

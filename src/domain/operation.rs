@@ -5,13 +5,17 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use super::closed_set::closed_set;
 use super::ids::OperationId;
 use super::names::{AgentId, TenantId};
 use super::replay::ReplayRequest;
 
 /// What an operation does. The database, the API and metrics use the names of these kinds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum OperationKind {
     /// Creates future partitions, and drops expired partitions and rows.
     Retention,
@@ -27,35 +31,14 @@ pub enum OperationKind {
     Replay,
 }
 
-impl OperationKind {
-    pub const ALL: [Self; 6] = [
-        Self::Retention,
-        Self::WorkspaceRepair,
-        Self::SubscriptionPruning,
-        Self::Rollup,
-        Self::Reencryption,
-        Self::Replay,
-    ];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Retention => "retention",
-            Self::WorkspaceRepair => "workspace_repair",
-            Self::SubscriptionPruning => "subscription_pruning",
-            Self::Rollup => "rollup",
-            Self::Reencryption => "reencryption",
-            Self::Replay => "replay",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
-    }
-}
+closed_set!(OperationKind);
 
 /// The state of an operation; the last three are final.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum OperationState {
     /// Waits for its scheduled time, for a worker, or for a retry.
     Waiting,
@@ -67,23 +50,7 @@ pub enum OperationState {
     Canceled,
 }
 
-impl OperationState {
-    pub const ALL: [Self; 5] = [Self::Waiting, Self::Running, Self::Succeeded, Self::Failed, Self::Canceled];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Running => "running",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Canceled => "canceled",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == name)
-    }
-}
+closed_set!(OperationState);
 
 /// An operation that a worker has leased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

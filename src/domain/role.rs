@@ -2,9 +2,24 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::closed_set::closed_set;
+
 /// The role of a caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Role {
     /// A platform service: only posts events.
     Service,
@@ -18,23 +33,9 @@ pub enum Role {
     Viewer,
 }
 
+closed_set!(Role);
+
 impl Role {
-    pub const ALL: [Self; 5] = [Self::Service, Self::Admin, Self::AgentEditor, Self::Operator, Self::Viewer];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Service => "service",
-            Self::Admin => "admin",
-            Self::AgentEditor => "agent_editor",
-            Self::Operator => "operator",
-            Self::Viewer => "viewer",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.as_str() == name)
-    }
-
     /// The names of all roles, for users.
     pub fn names() -> String {
         Self::ALL.map(Self::as_str).join(", ")

@@ -7,21 +7,16 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::GROUP;
 use super::acceptor::{Acceptor, is_about_the_events};
 use super::job::Job;
 use super::shared::{Running, Shared, UnderWay};
+use super::{GROUP, GROUP_LOCK_TIMEOUT};
 use crate::store::accept::is_lock_timeout;
 
 /// If this many events wait, a transaction starts even while another transaction is in progress.
 const ENOUGH: usize = 32;
 /// The maximum wait for `ENOUGH` events.
 const GATHER: Duration = Duration::from_millis(2);
-/// How long a transaction of several callers waits for a lock. Nearly every commit is faster than this limit, so a group
-/// usually gets a lock that another group holds. The limit is short, because all callers of the transaction wait meanwhile and
-/// the committer takes no other events.
-pub(super) const GROUP_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
-
 #[derive(Debug)]
 pub(super) struct Committer {
     acceptor: Acceptor,

@@ -40,6 +40,10 @@ use shared::Shared;
 const COMMITTERS: usize = 3;
 /// The maximum number of events per transaction. A larger batch of one caller is not split, but has its own transaction.
 const GROUP: usize = 256;
+/// How long a transaction of several callers waits for a lock. Nearly every commit is faster than this limit, so a group
+/// usually gets a lock that another group holds. The limit is short, because all callers of the transaction wait meanwhile and
+/// the committer takes no other events.
+const GROUP_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 /// The maximum number of concurrent retries, if the pool has enough connections. One tenant uses at most half of these retries.
 const MOST_RETRIERS: usize = 4;
 /// Retries use at most a fourth of the pool, because each retry may use its connection for half a second.

@@ -8,11 +8,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::GROUP;
-use super::committer::GROUP_LOCK_TIMEOUT;
 use super::job::{Job, runs};
 use super::locks::{FoundLocked, LockKey, LockKeys};
 use super::round_robin::RoundRobin;
+use super::{GROUP, GROUP_LOCK_TIMEOUT};
 use crate::domain::event::NewEvent;
 use crate::domain::names::TenantId;
 use crate::store::accept::LOCK_TIMEOUT;

@@ -1,9 +1,10 @@
 //! State shared by callers, committers and retriers: the queue of waiting events, and the retries.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::IngestError;
@@ -63,7 +64,7 @@ impl Shared {
 
     /// Queues the events of a caller. `events` must not be empty.
     pub(super) fn offer(&self, events: Vec<NewEvent>, now: Instant) -> Result<oneshot::Receiver<Answer>, IngestError> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.committers == 0 || state.retries.would_wait_in_vain(&events, now) {
             return Err(IngestError::Unavailable);
         }
@@ -86,16 +87,16 @@ impl Shared {
 
     /// Returns the next job for a committer, unless the job has more than `room` events.
     pub(super) fn next(&self, room: usize) -> Option<Job> {
-        self.state().queue.next(room, |job| job.events().len())
+        self.state.lock().queue.next(room, |job| job.events().len())
     }
 
     /// True if a job waits for a committer.
     pub(super) fn has_waiting(&self) -> bool {
-        !self.state().queue.is_empty()
+        !self.state.lock().queue.is_empty()
     }
 
     pub(super) fn next_retry(&self, now: Instant) -> NextRetry {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let taken = state.retries.take(now);
         if taken.group.is_empty() && taken.given_up.is_empty() {
             let has_ended = state.committers == 0 && !state.retries.has_waiting();
@@ -110,7 +111,7 @@ impl Shared {
     /// Passes jobs that a committer could not accept to the retriers. `is_locked` is true if the transaction timed out on a
     /// lock.
     pub(super) fn hand_over(&self, group: Vec<Job>, is_locked: bool) {
-        let (mut state, now) = (self.state(), Instant::now());
+        let (mut state, now) = (self.state.lock(), Instant::now());
         let is_about_one = is_locked && group.len() == 1;
         for job in group {
             if is_about_one {
@@ -142,28 +143,24 @@ impl Shared {
     }
 
     pub(super) fn accepted_retry(&self, group: Vec<Retry>, accepted: Vec<Acceptance>) {
-        let jobs = self.state().retries.accepted(group);
+        let jobs = self.state.lock().retries.accepted(group);
         self.answer(jobs, accepted);
     }
 
     pub(super) fn refuse_retry(&self, group: Vec<Retry>, is_locked: bool) {
-        let jobs = self.state().retries.refused(group, is_locked, Instant::now());
+        let jobs = self.state.lock().retries.refused(group, is_locked, Instant::now());
         self.refuse(jobs);
     }
 
     pub(super) fn separate_retry(&self, group: Vec<Retry>) {
-        self.state().retries.separate(group);
+        self.state.lock().retries.separate(group);
     }
 
     fn release(&self, group: &[Job]) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         for job in group {
             state.shares.release(by_tenant(job.events()));
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -173,14 +170,14 @@ pub(super) struct Running(Arc<Shared>);
 
 impl Running {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        shared.state().committers += 1;
+        shared.state.lock().committers += 1;
         Self(Arc::clone(shared))
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let mut state = self.0.state();
+        let mut state = self.0.state.lock();
         state.committers -= 1;
         if state.committers == 0 {
             // Dropping a job sends an error to its caller.

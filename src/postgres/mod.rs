@@ -48,7 +48,7 @@ impl EmbeddedServer {
     pub async fn start(settings: &Settings) -> Result<Self, Error> {
         let account = Account::for_server()?;
         let directory = Directory::open(&settings.data_dir, account)?;
-        stale_processes::end(&directory).await?;
+        stale_processes::end(directory.cluster(), directory.socket()).await?;
         let installation = Installation::find(directory.cluster_version()?).await?;
         directory.initialize(&installation).await?;
         let max_connections = settings.max_connections + SPARE_CONNECTIONS;

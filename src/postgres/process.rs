@@ -22,8 +22,6 @@ use super::installation::Installation;
 /// The port in the name of the socket. The server does not listen on TCP.
 pub(super) const PORT: u16 = 5432;
 
-pub(super) const SOCKET: &str = ".s.PGSQL.5432";
-
 /// Maximum time for a start. It is long because PostgreSQL replays up to a gigabyte of WAL after a crash.
 const READY_DEADLINE: Duration = Duration::from_mins(5);
 /// Maximum time for the last checkpoint. After that time, the server is stopped immediately, and the next start recovers.

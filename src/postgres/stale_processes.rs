@@ -12,9 +12,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::{Instant, sleep};
 
-use super::directory::Directory;
 use super::error::Error;
-use super::process::SOCKET;
+
+/// The name of the server's socket.
+const SOCKET: &str = ".s.PGSQL.5432";
 
 /// Maximum time for a stale server's last checkpoint.
 const STOP_DEADLINE: Duration = Duration::from_mins(1);
@@ -24,8 +25,7 @@ pub(super) const EXIT_DEADLINE: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Stops a stale server. Returns when no process uses the cluster.
-pub(super) async fn end(directory: &Directory) -> Result<(), Error> {
-    let cluster = directory.cluster();
+pub(super) async fn end(cluster: &Path, socket_directory: &Path) -> Result<(), Error> {
     let Some(running) = processes_in(cluster) else {
         // Without /proc, only PostgreSQL checks for a running server. That check is stricter.
         return Ok(());
@@ -39,9 +39,8 @@ pub(super) async fn end(directory: &Directory) -> Result<(), Error> {
         wait_for_end(cluster, EXIT_DEADLINE).await;
     }
     end_processes(cluster).await?;
-    let socket_lock = format!("{SOCKET}.lock");
-    for stale in [cluster.join("postmaster.pid"), directory.socket().join(SOCKET), directory.socket().join(socket_lock)]
-    {
+    let [socket, lock] = [SOCKET.to_owned(), format!("{SOCKET}.lock")].map(|name| socket_directory.join(name));
+    for stale in [cluster.join("postmaster.pid"), socket, lock] {
         if stale.symlink_metadata().is_ok() {
             fs::remove_file(&stale).map_err(Error::io("remove", &stale))?;
         }

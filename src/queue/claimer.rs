@@ -7,11 +7,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::claimed::{Claimed, OpenClaim};
+use super::claimed::Claimed;
+use super::completion::OpenClaim;
 use super::lanes::Planned;
 use super::pool::{ChannelQueue, Plan};
 use super::registration::WorkerRegistration;
-use super::set_aside::SetAsideClaim;
 use crate::domain::ids::{ClaimId, WorkerId};
 use crate::store::queue::claim::{self, ClaimError, ClaimedDelivery, LaneQuota};
 use crate::store::{Db, FailureKind, failure_kind, sqlstate, with_timeout};
@@ -29,6 +29,8 @@ pub(super) struct Claimer {
     pub(super) registration: Arc<WorkerRegistration>,
     pub(super) metrics: Metrics,
     pub(super) set_aside: mpsc::UnboundedSender<SetAsideClaim>,
+    /// Sends the deliveries of a claim to the workers.
+    pub(super) dispatched: mpsc::UnboundedSender<Vec<Claimed>>,
 }
 
 /// Why nothing was claimed.
@@ -37,6 +39,19 @@ pub(super) struct ClaimFailure {
     /// The claim and its worker, if it is unknown whether the claim was committed. `None` if the claim was not committed.
     pub(super) unresolved: Option<(ClaimId, WorkerId)>,
     pub(super) error: sqlx::Error,
+}
+
+/// A planned claim that waits for the database to accept it.
+#[derive(Debug)]
+pub(super) struct SetAsideClaim {
+    pub(super) planned: Vec<Planned>,
+    pub(super) why: ClaimFailure,
+}
+
+impl SetAsideClaim {
+    pub(super) fn permits(&self) -> u32 {
+        self.planned.iter().map(|lane| lane.quota.quota).sum()
+    }
 }
 
 impl Claimer {
@@ -159,6 +174,7 @@ impl Claimer {
         self.metrics.deliveries_claimed(u64::from(count));
         let open = Arc::new(OpenClaim::new(claim_id, count));
         let claimed = |one| Claimed::new(Arc::clone(&self.queue), Arc::clone(&open), one);
-        self.queue.dispatch(taken.into_iter().map(claimed).collect());
+        // Fails only if the receiver was dropped. The deliveries are then dropped too, which records them as interrupted.
+        drop(self.dispatched.send(taken.into_iter().map(claimed).collect()));
     }
 }

@@ -13,7 +13,7 @@ use sqlx::Error;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::claimed::{Completion, CompletionKind, OpenClaim, by_claim, complete_claims, count};
+use super::completion::{Completion, CompletionKind, OpenClaim, by_claim, complete_claims, count};
 use super::pool::ChannelQueue;
 use super::set_aside::{REFUSALS_PER_ROUND, RETRY_EVERY};
 use super::set_aside_outcomes::{Part, SetAsideOutcomes, by_lock, first_lock, log_set_aside, needs_any, taken_locks};

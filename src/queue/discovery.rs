@@ -176,8 +176,6 @@ async fn pause(queue: &ChannelQueue, rest: Duration, cost: Duration) {
 mod tests {
     use std::cell::Cell;
 
-    use tokio::sync::mpsc;
-
     use super::*;
     use crate::domain::endpoint::Channel;
     use crate::queue::Settings;
@@ -191,8 +189,7 @@ mod tests {
             lease: Duration::from_mins(1),
             description: String::new(),
         };
-        let (dispatched, _receiver) = mpsc::unbounded_channel();
-        let queue = ChannelQueue::new(Channel::Webhook, &settings, dispatched, Vec::new());
+        let queue = ChannelQueue::new(Channel::Webhook, &settings, Vec::new());
         let scans = Cell::new(0_u32);
         let scanning = async {
             loop {

@@ -10,6 +10,7 @@ mod batch_window;
 mod claimed;
 mod claimer;
 mod completer;
+mod completion;
 mod discovery;
 mod hint;
 mod known_lanes;
@@ -96,6 +97,8 @@ impl From<Db> for QueuePools {
 #[derive(Debug)]
 pub struct Queue {
     pools: Vec<(Arc<ChannelQueue>, ClaimedDeliveries)>,
+    /// Keeps the streams of claimed deliveries open after the last claimer has ended.
+    dispatched: Vec<mpsc::UnboundedSender<Vec<Claimed>>>,
     registration: Arc<WorkerRegistration>,
     claiming: Stage,
     recording: Stage,
@@ -112,6 +115,7 @@ impl Queue {
         let registration = Arc::new(WorkerRegistration::register(pools.heartbeat.clone(), settings).await?);
         let mut queue = Self {
             pools: Vec::new(),
+            dispatched: Vec::new(),
             registration: Arc::clone(&registration),
             claiming: supervisor.stage(),
             recording: supervisor.stage(),
@@ -130,7 +134,7 @@ impl Queue {
         let (dispatched, dispatched_receiver) = mpsc::unbounded_channel();
         let (completions, completion_receivers): (Vec<_>, Vec<_>) =
             (0..COMPLETERS).map(|_| mpsc::unbounded_channel()).unzip();
-        let queue = Arc::new(ChannelQueue::new(channel, settings, dispatched, completions));
+        let queue = Arc::new(ChannelQueue::new(channel, settings, completions));
         metrics.set_permits(channel, i64::from(queue.permits()));
         for receiver in completion_receivers {
             let completer = Completer::new(pools.outcomes.clone(), Arc::clone(&queue), metrics.clone(), receiver);
@@ -143,6 +147,7 @@ impl Queue {
             registration: Arc::clone(&self.registration),
             metrics: metrics.clone(),
             set_aside,
+            dispatched: dispatched.clone(),
         };
         for _ in 0..CLAIMERS {
             let claimer = claimer.clone();
@@ -152,6 +157,7 @@ impl Queue {
         self.claiming.spawn(TaskName::SetAsideClaims, |stop| set_aside.run(stop));
         let discovery = Discovery { db: pools.claims.clone(), queue: Arc::clone(&queue), metrics: metrics.clone() };
         self.claiming.spawn(TaskName::TailScan, |stop| discovery.run(stop));
+        self.dispatched.push(dispatched);
         self.pools.push((queue, ClaimedDeliveries::new(dispatched_receiver)));
     }
 

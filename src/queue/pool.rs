@@ -2,13 +2,13 @@
 //! completers. Permits bound these mpsc channels, because each delivery in them holds a permit.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc};
 
 use super::Settings;
-use super::claimed::{Claimed, Completion, count};
+use super::completion::{Completion, count};
 use super::lane::AttemptSignal;
 use super::lanes::{LaneLimits, Lanes, Planned};
 use crate::domain::endpoint::Channel;
@@ -38,7 +38,6 @@ pub(super) struct ChannelQueue {
     /// Wakes the shutdown when the last claimed delivery was recorded or released.
     idle: Notify,
     draining: AtomicBool,
-    dispatched: mpsc::UnboundedSender<Vec<Claimed>>,
     /// One sender per completer. All deliveries of a claim go to the same completer.
     completions: Vec<mpsc::UnboundedSender<Completion>>,
 }
@@ -47,7 +46,6 @@ impl ChannelQueue {
     pub(super) fn new(
         channel: Channel,
         settings: &Settings,
-        dispatched: mpsc::UnboundedSender<Vec<Claimed>>,
         completions: Vec<mpsc::UnboundedSender<Completion>>,
     ) -> Self {
         let permits = settings.max_in_flight.max(1);
@@ -62,7 +60,6 @@ impl ChannelQueue {
             capacity_freed: Notify::new(),
             idle: Notify::new(),
             draining: AtomicBool::new(false),
-            dispatched,
             completions,
         }
     }
@@ -77,7 +74,7 @@ impl ChannelQueue {
 
     /// The number of held permits, and the number of slow endpoints.
     pub(super) fn load(&self) -> (u32, usize) {
-        let lanes = self.lanes();
+        let lanes = self.lanes.lock();
         (lanes.held(), lanes.slow_lanes())
     }
 
@@ -103,7 +100,7 @@ impl ChannelQueue {
             return;
         }
         let now = Instant::now();
-        let mut lanes = self.lanes();
+        let mut lanes = self.lanes.lock();
         for delivery in ours {
             hint(&mut lanes, delivery, now);
         }
@@ -113,7 +110,7 @@ impl ChannelQueue {
     /// Adds the lanes in which discovery found ready deliveries.
     pub(super) fn found(&self, waiting: &[WaitingLane]) {
         let now = Instant::now();
-        let mut lanes = self.lanes();
+        let mut lanes = self.lanes.lock();
         for lane in waiting {
             lanes.hint(&lane.tenant_id, lane.endpoint_id, lane.first_position, now);
         }
@@ -132,12 +129,12 @@ impl ChannelQueue {
     /// Returns the positions at which a tail scan starts in up to `most` lanes. See
     /// [`KnownLanes::places`](super::known_lanes::KnownLanes::places).
     pub(super) fn places(&self, from: &LaneCursor, most: usize, of_each: usize, late_after: i64) -> Vec<Place> {
-        self.lanes().known().places(from, most, of_each, late_after)
+        self.lanes.lock().known().places(from, most, of_each, late_after)
     }
 
     /// The furthest position that this node has claimed.
     pub(super) fn furthest_taken(&self) -> i64 {
-        self.lanes().furthest_taken()
+        self.lanes.lock().furthest_taken()
     }
 
     /// Makes discovery search, because another process may have added ready deliveries.
@@ -154,7 +151,7 @@ impl ChannelQueue {
     /// several small claims. Returns [`Plan::WaitForCapacity`] in this case.
     pub(super) fn plan(&self) -> Plan {
         let now = Instant::now();
-        let mut lanes = self.lanes();
+        let mut lanes = self.lanes.lock();
         if !lanes.has_turns() {
             return Plan::Nothing;
         }
@@ -173,7 +170,7 @@ impl ChannelQueue {
     /// Applies the result of a planned claim: `taken` are the claimed deliveries.
     pub(super) fn settle(&self, planned: &[Planned], taken: &[ClaimedDelivery]) {
         let now = Instant::now();
-        let mut lanes = self.lanes();
+        let mut lanes = self.lanes.lock();
         for one in planned {
             let is_of_lane = |taken: &&ClaimedDelivery| {
                 taken.endpoint_id == one.quota.endpoint_id && taken.tenant_id == one.quota.tenant_id
@@ -191,14 +188,8 @@ impl ChannelQueue {
         self.note_idle();
     }
 
-    /// Sends the deliveries of a claim to the workers.
-    pub(super) fn dispatch(&self, claimed: Vec<Claimed>) {
-        // Fails only if the receiver was dropped. The deliveries are then dropped too, which records them as interrupted.
-        drop(self.dispatched.send(claimed));
-    }
-
     pub(super) fn answered(&self, tenant: &TenantId, endpoint: EndpointId, signal: AttemptSignal, started: Instant) {
-        self.lanes().answered(tenant, endpoint, signal, started, Instant::now());
+        self.lanes.lock().answered(tenant, endpoint, signal, started, Instant::now());
     }
 
     pub(super) fn complete(&self, completion: Completion) {
@@ -211,7 +202,7 @@ impl ChannelQueue {
 
     /// Frees the permits of deliveries that are recorded or released.
     pub(super) fn recorded<'a>(&self, deliveries: impl Iterator<Item = &'a FinishedDelivery>) {
-        let mut lanes = self.lanes();
+        let mut lanes = self.lanes.lock();
         for one in deliveries {
             lanes.recorded(&one.tenant_id, one.endpoint_id);
         }
@@ -230,7 +221,7 @@ impl ChannelQueue {
     /// Notes that these outcomes were set aside. Their permits count against their tenants' shares again.
     pub(super) fn outcomes_set_aside(&self, outcomes: &[Completion]) {
         for one in outcomes {
-            self.lanes().tenants.recording_ended(&one.finished.tenant_id);
+            self.lanes.lock().tenants.recording_ended(&one.finished.tenant_id);
         }
         self.set_aside(count(outcomes.len()));
     }
@@ -238,7 +229,7 @@ impl ChannelQueue {
     /// Notes that these outcomes are no longer set aside. Must be called before they are recorded.
     pub(super) fn outcomes_resumed(&self, outcomes: &[Completion]) {
         for one in outcomes {
-            self.lanes().tenants.recording_started(&one.finished.tenant_id);
+            self.lanes.lock().tenants.recording_started(&one.finished.tenant_id);
         }
         self.resumed(count(outcomes.len()));
     }
@@ -281,11 +272,7 @@ impl ChannelQueue {
     }
 
     fn is_idle(&self) -> bool {
-        self.lanes().held() <= self.set_aside.load(Ordering::Acquire)
-    }
-
-    fn lanes(&self) -> MutexGuard<'_, Lanes> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lanes.lock().held() <= self.set_aside.load(Ordering::Acquire)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Registers this process as a worker, sends heartbeats, and stops claims while heartbeats fail.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -53,12 +53,12 @@ impl WorkerRegistration {
     }
 
     pub(super) fn id(&self) -> WorkerId {
-        self.state().id
+        self.state.lock().id
     }
 
     /// False if the database has confirmed no heartbeat for half a lease, because the reaper might soon fence this worker.
     pub(super) fn may_claim(&self) -> bool {
-        self.state().confirmed_at.elapsed() < self.lease / 2
+        self.state.lock().confirmed_at.elapsed() < self.lease / 2
     }
 
     /// Waits until claims are probably allowed again. The caller then calls [`Self::may_claim`].
@@ -71,11 +71,11 @@ impl WorkerRegistration {
 
     /// Notes that the database failed, so that the reaper restarts its liveness timers.
     pub(super) fn database_failed(&self) {
-        self.state().failed_at = Some(Instant::now());
+        self.state.lock().failed_at = Some(Instant::now());
     }
 
     pub(super) fn last_failure(&self) -> Option<Instant> {
-        self.state().failed_at
+        self.state.lock().failed_at
     }
 
     /// Registers this process under a new id after the reaper fenced `id`. Does nothing if the process already has another id.
@@ -102,7 +102,7 @@ impl WorkerRegistration {
 
     /// Returns true if `new` is now the id of this process, and false if another id replaced `old` before.
     fn replace(&self, old: WorkerId, new: WorkerId) -> bool {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.id != old {
             return false;
         }
@@ -129,7 +129,7 @@ impl WorkerRegistration {
         let asked_at = Instant::now();
         match tokio::time::timeout(self.lease / 2, workers::heartbeat(&self.db, id)).await {
             Ok(Ok(true)) => {
-                self.state().confirmed_at = asked_at;
+                self.state.lock().confirmed_at = asked_at;
                 self.allowed.notify_waiters();
             }
             Ok(Ok(false)) => self.replace_fenced(id).await,
@@ -161,9 +161,5 @@ impl WorkerRegistration {
         if let Err(error) = with_timeout(workers::end(&self.db, id)).await {
             tracing::warn!(%error, "the worker could not deregister; the reaper will fence it");
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,8 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::claimer::{ClaimFailure, Claimer};
-use super::lanes::Planned;
+use super::claimer::{Claimer, SetAsideClaim};
 use crate::telemetry::metrics::ClaimStep;
 
 /// Pause between two rounds of retries. It is short, so that retries soon succeed after an operator has removed the cause, but
@@ -18,19 +17,6 @@ pub(super) const RETRY_EVERY: Duration = Duration::from_secs(10);
 /// A round ends after this number of refusals, to bound the load on a database that refuses everything. The next round starts
 /// with the claims or outcomes that this round did not try.
 pub(super) const REFUSALS_PER_ROUND: usize = 16;
-
-/// A planned claim that waits for the database to accept it.
-#[derive(Debug)]
-pub(super) struct SetAsideClaim {
-    pub(super) planned: Vec<Planned>,
-    pub(super) why: ClaimFailure,
-}
-
-impl SetAsideClaim {
-    pub(super) fn permits(&self) -> u32 {
-        self.planned.iter().map(|lane| lane.quota.quota).sum()
-    }
-}
 
 /// Set-aside claims of one channel. The permits bound their number.
 #[derive(Debug)]

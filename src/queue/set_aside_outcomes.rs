@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sqlx::Error;
 
-use super::claimed::{Completion, CompletionKind};
+use super::completion::{Completion, CompletionKind};
 use crate::domain::endpoint::Channel;
 use crate::domain::ids::ClaimId;
 use crate::store::queue::finish::{self, Lock};

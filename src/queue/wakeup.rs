@@ -1,8 +1,9 @@
 //! Notifies claimers of ready deliveries, so that they need not poll the database.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -32,12 +33,6 @@ struct Others {
     wanted: Notify,
 }
 
-impl Others {
-    fn hints(&self) -> MutexGuard<'_, Hints> {
-        self.hints.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Wakeup {
     pub(super) fn new(channels: Vec<Arc<ChannelQueue>>) -> Self {
         Self { channels, others: None }
@@ -56,7 +51,7 @@ impl Wakeup {
             queue.ready(deliveries);
         }
         if let Some(others) = self.others.as_ref().filter(|_| !deliveries.is_empty()) {
-            others.hints().add(deliveries);
+            others.hints.lock().add(deliveries);
             others.wanted.notify_one();
         }
     }
@@ -82,7 +77,7 @@ impl Wakeup {
 
 async fn send_hints(db: Db, others: Arc<Others>, stop: CancellationToken) {
     while stop.run_until_cancelled(others.wanted.notified()).await.is_some() {
-        let message = others.hints().take_message();
+        let message = others.hints.lock().take_message();
         if let Err(error) = with_timeout(hints::notify(&db, &message)).await {
             tracing::debug!(%error, "could not send a hint; discovery will find the deliveries");
         }

@@ -13,6 +13,7 @@ use sqlx::{ConnectOptions, Connection as _, PgConnection};
 
 use super::Db;
 use super::failure::{FailureKind, failure_kind};
+use super::pool::STATEMENT_TIMEOUT;
 
 /// How long a caller waits for a connection. The wait is longer than a burst of requests and shorter than a client's timeout.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -21,9 +22,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
 /// A connection that was unused for this long is tested before use, because the server may have closed it. A busy connection
 /// is not tested, because a test would add a round trip to each statement.
 const ASK_AFTER: Duration = Duration::from_millis(100);
-/// The timeout of statements without another limit. Without it, a statement to a vanished host would wait for the TCP timeout
-/// of about 15 minutes.
-pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Statements slower than this are logged.
 const SLOW_STATEMENT: Duration = Duration::from_secs(1);
 

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use sqlx::Error;
 use uuid::Uuid;
 
-use super::Db;
 use super::events::event_type;
+use super::{Db, known};
 use crate::domain::delivery::{Attempt, Outcome};
 use crate::domain::delivery_record::{DeliveryFilter, EventSummary, FinishedDelivery, ListedDelivery, WebhookTarget};
 use crate::domain::endpoint::Channel;
@@ -37,8 +37,8 @@ impl TryFrom<DeliveryRow> for FinishedDelivery {
     type Error = Error;
 
     fn try_from(row: DeliveryRow) -> Result<Self, Error> {
-        let outcome = Outcome::from_name(&row.outcome).ok_or_else(|| unknown("outcome", &row.outcome))?;
-        let channel = Channel::from_name(&row.channel).ok_or_else(|| unknown("channel", &row.channel))?;
+        let outcome = known(&row.outcome, "a delivery has the unknown outcome")?;
+        let channel = known(&row.channel, "a delivery has the unknown channel")?;
         let detail = row.detail.map(|json| serde_json::from_str(&json)).transpose();
         Ok(Self {
             id: DeliveryId::from_uuid(row.id),
@@ -103,10 +103,6 @@ impl TryFrom<ListRow> for ListedDelivery {
         };
         Ok(Self { delivery: delivery.try_into()?, event })
     }
-}
-
-fn unknown(what: &str, name: &str) -> Error {
-    Error::Decode(format!("a delivery has the unknown {what} {name}").into())
 }
 
 /// Lists the newest deliveries of a tenant that match the filter, after the cursor. Reads at most `MAX_SCANNED_ROWS` rows, so

@@ -2,7 +2,7 @@
 
 use sqlx::Error;
 
-use super::Db;
+use super::{Db, known};
 use crate::domain::event::{EventType, StoredEvent};
 use crate::domain::ids::EventId;
 use crate::domain::names::{AgentId, CustomerId, SessionId, TenantId, UserId};
@@ -48,5 +48,5 @@ pub async fn find(db: &Db, tenant: &TenantId, id: EventId) -> Result<Option<Fann
 }
 
 pub(super) fn event_type(name: &str) -> Result<EventType, Error> {
-    EventType::from_name(name).ok_or_else(|| Error::Decode(format!("an event has the unknown type {name}").into()))
+    known(name, "an event has the unknown type")
 }

@@ -34,6 +34,8 @@ pub mod tokens;
 pub mod webhooks;
 pub mod workspace;
 
+use std::str::FromStr;
+
 pub use connection::with_timeout;
 pub use failure::{FailureKind, failure_kind, is_of_what_is_stored, sqlstate};
 pub use pool::{Connection, Db, Tx};
@@ -47,4 +49,9 @@ const QUERY_CANCELED: &str = "57014";
 /// True if the database refused a statement with this SQLSTATE.
 fn has_code(error: &sqlx::Error, code: &str) -> bool {
     sqlstate(error).is_some_and(|found| found == code)
+}
+
+/// Parses a stored name of a closed set. `problem` describes an unknown name, such as "a delivery has the unknown channel".
+fn known<T: FromStr>(name: &str, problem: &str) -> Result<T, sqlx::Error> {
+    name.parse().map_err(|_unknown| sqlx::Error::Decode(format!("{problem} {name}").into()))
 }

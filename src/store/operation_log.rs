@@ -4,11 +4,11 @@ use chrono::{DateTime, Utc};
 use sqlx::Error;
 use uuid::Uuid;
 
-use super::Db;
-use super::operations::{kind, unknown};
+use super::operations::kind;
+use super::{Db, known};
 use crate::domain::ids::{OperationId, time_in};
 use crate::domain::names::{AgentId, TenantId};
-use crate::domain::operation::{NewReplay, Operation, OperationKind, OperationState, ReplayProgress};
+use crate::domain::operation::{NewReplay, Operation, OperationKind, ReplayProgress};
 use crate::domain::page::{Cursor, Page, PageRows};
 use crate::domain::replay::ReplayRequest;
 
@@ -153,7 +153,6 @@ impl TryFrom<Row> for Operation {
     type Error = Error;
 
     fn try_from(row: Row) -> Result<Self, Error> {
-        let state = OperationState::from_name(&row.state).ok_or_else(|| unknown("state", &row.state))?;
         let request: Option<ReplayRequest> = row
             .arguments
             .map(|json| serde_json::from_str(&json))
@@ -170,7 +169,7 @@ impl TryFrom<Row> for Operation {
             kind: kind(&row.kind)?,
             tick: row.tick,
             agent_id: row.agent_id.map(AgentId::from_stored),
-            state,
+            state: known(&row.state, "an operation has the unknown state")?,
             attempts: row.attempts.unsigned_abs(),
             note: row.note,
             replay: request.map(|request| (request, progress)),

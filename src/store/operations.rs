@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use sqlx::Error;
 use uuid::Uuid;
 
-use super::Db;
+use super::{Db, known};
 use crate::domain::ids::{OperationId, WorkerId};
 use crate::domain::operation::{HeldOperation, OperationKind, OperationState};
 
@@ -240,9 +240,5 @@ pub async fn health(db: &Db) -> Result<Vec<Health>, Error> {
 }
 
 pub(super) fn kind(name: &str) -> Result<OperationKind, Error> {
-    OperationKind::from_name(name).ok_or_else(|| unknown("kind", name))
-}
-
-pub(super) fn unknown(what: &str, name: &str) -> Error {
-    Error::Decode(format!("an operation has the unknown {what} {name}").into())
+    known(name, "an operation has the unknown kind")
 }

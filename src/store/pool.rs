@@ -6,6 +6,7 @@
 //! the issue is closed.
 
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
@@ -17,7 +18,9 @@ use sqlx::{Describe, Either, Error, Execute, Executor, PgConnection, PgPool, Pos
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::connection::STATEMENT_TIMEOUT;
+/// The timeout of statements without another limit. Without it, a statement to a vanished host would wait for the TCP timeout
+/// of about 15 minutes.
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection pool. Queries can run on the pool directly, and each query then uses any free connection.
 #[derive(Debug, Clone)]

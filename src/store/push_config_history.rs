@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::Error;
 use uuid::Uuid;
 
-use super::{Db, Tx};
+use super::{Db, Tx, known};
 use crate::domain::names::{AgentId, TenantId};
 use crate::domain::page::{Cursor, Page, PageRows};
 use crate::domain::push_config::{ChangeAction, PushConfigChange};
@@ -59,8 +59,7 @@ pub async fn list(
     .fetch_all(db)
     .await?;
     let change = |action: String, changed_at, actor, fields| {
-        let action = ChangeAction::from_name(&action)
-            .ok_or_else(|| Error::Decode(format!("a change has the unknown action {action}").into()))?;
+        let action = known(&action, "a change has the unknown action")?;
         Ok(PushConfigChange { changed_at, action, actor, fields })
     };
     Page::of(

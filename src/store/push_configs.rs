@@ -9,7 +9,7 @@ use sqlx::Error;
 use uuid::Uuid;
 
 use super::sealed::HeaderColumns;
-use super::{Db, SealedError, Tx};
+use super::{Db, SealedError, Tx, known};
 use crate::domain::endpoint::WebhookEvent;
 use crate::domain::ids::EndpointId;
 use crate::domain::names::{AgentId, TenantId};
@@ -233,11 +233,9 @@ pub(super) fn stored_url(text: &str) -> Result<WebhookUrl, Error> {
 }
 
 pub(super) fn disabled_reason(name: &str) -> Result<DisabledReason, Error> {
-    DisabledReason::from_name(name)
-        .ok_or_else(|| Error::Decode(format!("a push config has the unknown reason {name}").into()))
+    known(name, "a push config has the unknown reason")
 }
 
 pub(super) fn webhook_event(name: &str) -> Result<WebhookEvent, Error> {
-    WebhookEvent::from_name(name)
-        .ok_or_else(|| Error::Decode(format!("a push config has the unknown event {name}").into()))
+    known(name, "a push config has the unknown event")
 }

@@ -14,18 +14,11 @@ use crate::domain::push_subscription::PushSubscription;
 use crate::secrets::Keyring;
 
 /// Why a subscription is disabled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum DisabledReason {
     /// The push service reports that the browser has subscribed with another VAPID key.
     VapidKeyMismatch,
-}
-
-impl DisabledReason {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::VapidKeyMismatch => "vapid_key_mismatch",
-        }
-    }
 }
 
 /// A push subscription without its secrets.
@@ -179,7 +172,7 @@ pub async fn disable(
         id.uuid(),
         tenant.as_str(),
         version,
-        reason.as_str(),
+        <&str>::from(reason),
     )
     .execute(db)
     .await?;

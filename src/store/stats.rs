@@ -3,8 +3,7 @@
 use chrono::NaiveDate;
 use sqlx::Error;
 
-use super::Db;
-use crate::domain::delivery::Outcome;
+use super::{Db, known};
 use crate::domain::endpoint::Channel;
 use crate::domain::names::{AgentId, TenantId};
 use crate::domain::stats::{Count, Range};
@@ -69,8 +68,7 @@ pub async fn read(
     .await?;
     rows.into_iter()
         .map(|row| {
-            let unknown = || Error::Decode(format!("a count has the unknown outcome {}", row.outcome).into());
-            let outcome = Outcome::from_name(&row.outcome).ok_or_else(unknown)?;
+            let outcome = known(&row.outcome, "a count has the unknown outcome")?;
             Ok(Count { outcome, bucket: row.bucket, deliveries: row.deliveries.unsigned_abs() })
         })
         .collect()

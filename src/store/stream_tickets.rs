@@ -5,9 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::Error;
 
-use super::Db;
+use super::{Db, known};
 use crate::domain::names::TenantId;
-use crate::domain::role::Role;
 use crate::domain::stream_ticket::TicketSecret;
 use crate::domain::workspace::Watcher;
 
@@ -52,8 +51,7 @@ pub async fn redeem(db: &Db, ticket: &TicketSecret) -> Result<Option<Watcher>, E
     .await?;
     row.filter(|row| row.valid)
         .map(|row| {
-            let role = Role::from_name(&row.role)
-                .ok_or_else(|| Error::Decode(format!("a ticket has the unknown role {}", row.role).into()))?;
+            let role = known(&row.role, "a ticket has the unknown role")?;
             let tenant = TenantId::from_stored(row.tenant_id);
             Ok(Watcher { tenant, role, actor: row.actor, until: row.valid_until })
         })

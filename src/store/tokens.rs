@@ -6,12 +6,11 @@ use chrono::{DateTime, Utc};
 use sqlx::Error;
 use uuid::Uuid;
 
-use super::Db;
+use super::{Db, known};
 use crate::domain::ids::TokenId;
 use crate::domain::names::TenantId;
 use crate::domain::page::{Cursor, Page, PageRows};
 use crate::domain::random_secret::SecretHash;
-use crate::domain::role::Role;
 use crate::domain::token::{NewToken, Token, TokenName, TokenScope, TokenSecret};
 
 /// Why a token was not created.
@@ -63,12 +62,10 @@ impl TryFrom<TokenRow> for Token {
     type Error = Error;
 
     fn try_from(row: TokenRow) -> Result<Self, Error> {
-        let role = Role::from_name(&row.role)
-            .ok_or_else(|| Error::Decode(format!("a token has the unknown role {}", row.role).into()))?;
         Ok(Self {
             id: TokenId::from_uuid(row.id),
             name: TokenName::from_stored(row.name),
-            role,
+            role: known(&row.role, "a token has the unknown role")?,
             scope: TokenScope::from_tenant(row.tenant_id.map(TenantId::from_stored)),
             created_by: row.created_by,
             created_at: row.created_at,

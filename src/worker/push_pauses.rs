@@ -1,9 +1,10 @@
 //! The push services that are paused for a tenant. Each process reads all pauses every two seconds, not once per delivery.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +24,7 @@ pub struct PausedServices(RwLock<HashMap<TenantId, Hosts>>);
 impl PausedServices {
     /// True if no message may go to the push service for this tenant.
     pub(super) fn includes(&self, tenant: &TenantId, host: &str, now: Instant) -> bool {
-        let services = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let services = self.0.read();
         services.get(tenant).and_then(|hosts| hosts.get(host)).is_some_and(|until| *until > now)
     }
 
@@ -32,7 +33,7 @@ impl PausedServices {
         for PausedService { tenant, host, left } in paused {
             services.entry(tenant).or_default().insert(host, now + left);
         }
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = services;
+        *self.0.write() = services;
     }
 }
 

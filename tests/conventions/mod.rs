@@ -1,6 +1,7 @@
 //! Tests of the conventions, with one file for each group of conventions.
 
 mod documents;
+mod files;
 mod modules;
 mod prose;
 mod sizes;

@@ -10,7 +10,8 @@ use hyper::body::Bytes;
 use serde_json::{Value, json};
 use sqlx::Row;
 
-use crate::support::api::{ACME, Answer, Options, TestApi};
+use crate::support::answer::Answer;
+use crate::support::app::{ACME, Options, TestApp};
 use crate::support::jwt::{self, Signer, claims, in_seconds, with};
 use crate::support::seed::{self, SeededDelivery, SeededEvent, yesterday_noon};
 
@@ -26,7 +27,7 @@ struct Route {
 }
 
 impl Route {
-    async fn ask(&self, api: &TestApi, token: &str) -> Answer {
+    async fn ask(&self, api: &TestApp, token: &str) -> Answer {
         // No route accepts this body, so the test creates no resources.
         let body = (self.method != Method::GET).then(|| json!({"no": "such field"}));
         api.request(self.method.clone(), &self.path, token, body.as_ref()).await
@@ -44,10 +45,10 @@ impl Route {
 }
 
 /// Starts a service with data of ACME, and lists the documented routes.
-async fn walked() -> (TestApi, Vec<Route>) {
+async fn walked() -> (TestApp, Vec<Route>) {
     let mut options = Options { users: Some(jwt::by_secret()), push_hosts: Some(Vec::new()), ..Options::default() };
     options.http.wrong_credentials = u32::MAX;
-    let api = TestApi::with(options).await;
+    let api = TestApp::with(options).await;
     let seeded = SeededEvent { agent: "agent of acme", ..SeededEvent::default() };
     let event = seed::event(&api.db, yesterday_noon(&api.db).await, &seeded).await;
     let delivery = seed::delivery(&api.db, ACME, event, 1, &SeededDelivery::default()).await;
@@ -101,7 +102,7 @@ async fn walked() -> (TestApi, Vec<Route>) {
 }
 
 /// Creates a service token and a user token with this role and tenant.
-async fn credentials(api: &TestApi, role: Role, tenant: &str) -> [String; 2] {
+async fn credentials(api: &TestApp, role: Role, tenant: &str) -> [String; 2] {
     [api.token(role, Some(tenant)).await, jwt::person(role, tenant)]
 }
 
@@ -119,7 +120,7 @@ async fn every_route_admits_exactly_the_roles_in_the_table() {
                 }
                 let what = format!("{} {} as {role:?}: {answer:?}", route.method, route.template);
                 if route.access.allows(role) {
-                    let status = answer.status.as_u16();
+                    let status = answer.status;
                     assert!(
                         status < 500 && ![401, 403, 404, 405].contains(&status) || is_gone(route, status),
                         "{what}"
@@ -165,7 +166,7 @@ async fn no_route_shows_or_changes_data_of_another_tenant() {
     );
 }
 
-async fn everything_of_acme(api: &TestApi) -> String {
+async fn everything_of_acme(api: &TestApp) -> String {
     let query = "SELECT string_agg(row, E'\\n' ORDER BY row) FROM (
         SELECT e::text FROM flametree.events AS e WHERE tenant_id = 'acme'
         UNION ALL SELECT d::text FROM flametree.deliveries AS d WHERE tenant_id = 'acme'
@@ -194,7 +195,7 @@ async fn no_route_accepts_invalid_credentials() {
         let request = Request::builder().method(&route.method).uri(uri);
         let stranger = api.send(request.body(Bytes::new()).unwrap()).await;
         if route.access == Access::Anyone {
-            assert!([200, 303].contains(&stranger.status.as_u16()), "{} {stranger:?}", route.template);
+            assert!([200, 303].contains(&stranger.status), "{} {stranger:?}", route.template);
             continue;
         }
         if route.access == Access::BySecret {
@@ -213,7 +214,7 @@ async fn no_route_accepts_invalid_credentials() {
 }
 
 /// Invalid tokens. Each token would have the role admin if it were valid.
-async fn wrong_credentials(api: &TestApi) -> Vec<(&'static str, String)> {
+async fn wrong_credentials(api: &TestApp) -> Vec<(&'static str, String)> {
     let (expired_id, expired) = api.token_with_id(Role::Admin, Some(ACME)).await;
     let (revoked_id, revoked) = api.token_with_id(Role::Admin, Some(ACME)).await;
     let set = |id: TokenId, column| format!("UPDATE flametree.tokens SET {column} = now() WHERE id = '{}'", id.uuid());

@@ -11,12 +11,12 @@ use sqlx::Row;
 use tokio::time::{Instant, sleep};
 
 use crate::api_events::message;
-use crate::support::api::{ACME, TestApi};
+use crate::support::app::{ACME, TestApp};
 use crate::support::seed::{self, SeededDelivery, SeededEvent, yesterday_noon};
 
 #[tokio::test]
 async fn rejects_invalid_tokens() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let good = api.token(Role::Viewer, Some(ACME)).await;
     let unknown = TokenSecret::from_random([1; 32]).expose();
     let (one_short, doubled) = (good[..good.len() - 1].to_owned(), format!("{good}{good}"));
@@ -45,7 +45,7 @@ async fn rejects_invalid_tokens() {
 
 #[tokio::test]
 async fn rejects_an_expired_token() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let (id, token) = api.token_with_id(Role::Viewer, Some(ACME)).await;
     let expire = format!("UPDATE flametree.tokens SET expires_at = now() WHERE id = '{}'", id.uuid());
     seed::run(&api.db, expire).await;
@@ -54,7 +54,7 @@ async fn rejects_an_expired_token() {
 
 #[tokio::test]
 async fn rejects_a_token_soon_after_another_process_revoked_it() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let (id, token) = api.token_with_id(Role::Viewer, Some(ACME)).await;
     api.get("/v1/deliveries", &token).await.expect(200);
     let revoke = format!("UPDATE flametree.tokens SET revoked_at = now() WHERE id = '{}'", id.uuid());
@@ -68,7 +68,7 @@ async fn rejects_a_token_soon_after_another_process_revoked_it() {
 
 #[tokio::test]
 async fn an_admin_manages_the_tokens_of_its_tenant() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let admin = api.token(Role::Admin, Some(ACME)).await;
     let request = json!({"name": "billing", "role": "viewer", "expires_in_seconds": 3600});
     let made = api.post("/v1/tokens", &admin, &request).await.expect(201);
@@ -99,7 +99,7 @@ async fn an_admin_manages_the_tokens_of_its_tenant() {
 
 #[tokio::test]
 async fn stores_a_token_as_a_hash_and_records_its_use() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let (id, token) = api.token_with_id(Role::Viewer, Some(ACME)).await;
     api.get("/v1/deliveries", &token).await.expect(200);
     let query =
@@ -128,7 +128,7 @@ async fn stores_a_token_as_a_hash_and_records_its_use() {
 
 #[tokio::test]
 async fn data_of_another_tenant_is_reported_as_not_found() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let noon = yesterday_noon(&api.db).await;
     let event = seed::event(&api.db, noon, &SeededEvent { deliveries: 2, ..SeededEvent::default() }).await;
     let delivery = seed::delivery(&api.db, ACME, event, 1, &SeededDelivery::default()).await;

@@ -5,11 +5,11 @@ use flametree_notify::domain::role::Role;
 use serde_json::{Value, json};
 
 use crate::api_events::message;
-use crate::support::api::{ACME, TestApi};
+use crate::support::app::{ACME, TestApp};
 
 #[tokio::test]
 async fn each_event_of_a_batch_has_a_separate_result() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let with_key = |text: &str, key: &str| {
         let mut event = message(text);
@@ -48,7 +48,7 @@ async fn each_event_of_a_batch_has_a_separate_result() {
 
 #[tokio::test]
 async fn the_same_idempotency_key_twice_in_a_batch_creates_one_event() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let mut event = message("once");
     event["idempotency_key"] = "m-1".into();
@@ -60,7 +60,7 @@ async fn the_same_idempotency_key_twice_in_a_batch_creates_one_event() {
 
 #[tokio::test]
 async fn a_batch_is_limited() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let post = async |batch: &Value| api.post("/v1/events/batch", &token, batch).await;
     let answer = post(&json!({"events": vec![message("x"); 500]})).await.expect(200);
@@ -76,7 +76,7 @@ async fn a_batch_is_limited() {
 
 #[tokio::test]
 async fn rejects_a_malformed_batch_and_reports_every_fault() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let fault = |pointer: &str, code: &str| (pointer.to_owned(), code.to_owned());
     for (batch, faults) in [

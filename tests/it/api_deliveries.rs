@@ -6,7 +6,7 @@ use flametree_notify::domain::role::Role;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::api::{ACME, TestApi};
+use crate::support::app::{ACME, TestApp};
 use crate::support::seed::{self, SeededDelivery, SeededEvent, yesterday_noon};
 
 fn ids(page: &Value) -> Vec<String> {
@@ -14,7 +14,7 @@ fn ids(page: &Value) -> Vec<String> {
 }
 
 /// Inserts deliveries that succeeded, one for each millisecond.
-async fn many(api: &TestApi, from: i64, count: i64) {
+async fn many(api: &TestApp, from: i64, count: i64) {
     let id = format!("(lpad(to_hex({from} + n), 12, '0') || '7000800000000000000");
     for statement in [
         format!(
@@ -35,7 +35,7 @@ async fn many(api: &TestApi, from: i64, count: i64) {
 
 #[tokio::test]
 async fn pagination_returns_each_row_once_while_rows_are_added() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let noon = yesterday_noon(&api.db).await;
     many(&api, noon, 35).await;
@@ -55,7 +55,7 @@ async fn pagination_returns_each_row_once_while_rows_are_added() {
 
 #[tokio::test]
 async fn a_full_page_can_be_the_last_page() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     many(&api, yesterday_noon(&api.db).await, 50).await;
     let page = api.get("/v1/deliveries", &token).await.expect(200);
@@ -67,7 +67,7 @@ async fn a_full_page_can_be_the_last_page() {
 
 #[tokio::test]
 async fn a_selective_filter_scans_a_bounded_number_of_rows_per_page() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let noon = yesterday_noon(&api.db).await;
     let rare = seed::event(&api.db, noon - 1, &SeededEvent { session: "rare", ..SeededEvent::default() }).await;
@@ -82,7 +82,7 @@ async fn a_selective_filter_scans_a_bounded_number_of_rows_per_page() {
 
 #[tokio::test]
 async fn every_filter_returns_the_matching_deliveries() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let noon = yesterday_noon(&api.db).await;
     let base = SeededEvent::default();
@@ -123,7 +123,7 @@ async fn every_filter_returns_the_matching_deliveries() {
 
 #[tokio::test]
 async fn a_list_shows_the_outcome_of_each_delivery() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let noon = yesterday_noon(&api.db).await;
     let event = seed::event(&api.db, noon, &SeededEvent::default()).await;
@@ -149,7 +149,7 @@ async fn a_list_shows_the_outcome_of_each_delivery() {
 
 #[tokio::test]
 async fn reports_every_invalid_parameter_at_once() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let query = "channel=fax&outcome=fine&event_type=&agent_id=&from=today&limit=251&cursor=x&order=asc&tenant_id=";
     let token_for_all = api.token(Role::Viewer, None).await;
@@ -171,7 +171,7 @@ async fn reports_every_invalid_parameter_at_once() {
 }
 
 /// Inserts a push config and a failed webhook delivery. Returns the API paths of the delivery and of its event.
-async fn failed_delivery(api: &TestApi) -> (String, String) {
+async fn failed_delivery(api: &TestApp) -> (String, String) {
     let noon = yesterday_noon(&api.db).await;
     let endpoint = Uuid::from_u128(7);
     seed::push_config(&api.db, ACME, "agent-1", endpoint, "https://example.com/hook?token=s3cret").await;
@@ -189,7 +189,7 @@ async fn failed_delivery(api: &TestApi) -> (String, String) {
 
 #[tokio::test]
 async fn a_delivery_shows_request_and_response_without_secrets() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let (path, _) = failed_delivery(&api).await;
     let admin = api.token(Role::Admin, Some(ACME)).await;
     let answer = api.get(&path, &admin).await;
@@ -206,7 +206,7 @@ async fn a_delivery_shows_request_and_response_without_secrets() {
 
 #[tokio::test]
 async fn a_viewer_sees_neither_event_texts_nor_http_bodies() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let (delivery_path, event_path) = failed_delivery(&api).await;
     let viewer = api.token(Role::Viewer, Some(ACME)).await;
     for path in [delivery_path.as_str(), &event_path, "/v1/deliveries"] {
@@ -222,7 +222,7 @@ async fn a_viewer_sees_neither_event_texts_nor_http_bodies() {
 
 #[tokio::test]
 async fn an_event_shows_finished_and_unfinished_deliveries() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let (_, event_path) = failed_delivery(&api).await;
     let admin = api.token(Role::Admin, Some(ACME)).await;
     let event = api.get(&event_path, &admin).await.expect(200);
@@ -237,7 +237,7 @@ async fn an_event_shows_finished_and_unfinished_deliveries() {
 
 #[tokio::test]
 async fn unknown_events_and_deliveries_are_not_found() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let (delivery_path, event_path) = failed_delivery(&api).await;
     let admin = api.token(Role::Admin, Some(ACME)).await;
     let event = event_path.rsplit_once('_').unwrap().1;

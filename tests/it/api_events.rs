@@ -6,14 +6,15 @@ use hyper::body::Bytes;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::api::{ACME, Answer, Options, TestApi};
+use crate::support::answer::Answer;
+use crate::support::app::{ACME, Options, TestApp};
 use crate::support::seed;
 
 pub fn message(text: &str) -> Value {
     json!({"type": "user_message", "agent_id": "agent-1", "session_id": "s-1", "text": text, "metadata": {"order": 7}})
 }
 
-async fn post_raw(api: &TestApi, token: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+async fn post_raw(api: &TestApp, token: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
     let mut request =
         Request::builder().method(Method::POST).uri("/v1/events").header("authorization", format!("Bearer {token}"));
     for (name, value) in headers {
@@ -26,7 +27,7 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 
 #[tokio::test]
 async fn stores_an_accepted_event_with_its_deliveries() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     seed::push_config(&api.db, ACME, "agent-1", uuid::Uuid::from_u128(7), "https://example.com/hook").await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let accepted = api.post("/v1/events", &token, &message("Where is my order? 📦")).await.expect(202);
@@ -46,7 +47,7 @@ async fn stores_an_accepted_event_with_its_deliveries() {
 
 #[tokio::test]
 async fn a_repeated_request_with_the_same_key_returns_the_same_event() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let mut event = message("once");
     event["idempotency_key"] = "m-1".into();
@@ -67,7 +68,7 @@ async fn a_repeated_request_with_the_same_key_returns_the_same_event() {
 
 #[tokio::test]
 async fn reports_all_faults_including_a_header_that_contradicts_the_body() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let event = json!({"type": "user_message", "agent_id": "a", "session_id": "s", "idempotency_key": "body"});
     let answer = post_raw(&api, &token, &[JSON, ("idempotency-key", "header")], event.to_string()).await;
@@ -81,7 +82,7 @@ async fn reports_all_faults_including_a_header_that_contradicts_the_body() {
 
 #[tokio::test]
 async fn reports_every_fault_of_an_event_at_once() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let event = json!({"type": "letter", "session_id": 7, "tenant_id": "other", "colour": "red", "metadata": []});
     let faults = api.post("/v1/events", &token, &event).await.faults();
@@ -103,7 +104,7 @@ async fn reports_every_fault_of_an_event_at_once() {
 
 #[tokio::test]
 async fn reports_the_position_of_invalid_json_but_not_its_content() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     for body in ["", "{\n \"secret\": hush}", "{} {}", "\u{0}", &"[".repeat(10_000)] {
         let document = post_raw(&api, &token, &[JSON], body.to_owned()).await.problem(400, "invalid_json");
@@ -116,7 +117,7 @@ async fn reports_the_position_of_invalid_json_but_not_its_content() {
 
 #[tokio::test]
 async fn accepts_only_plain_json() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let body = message("x").to_string();
     for headers in [
@@ -132,7 +133,7 @@ async fn accepts_only_plain_json() {
 
 #[tokio::test]
 async fn limits_the_size_of_a_body_with_and_without_a_declared_length() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let empty = message("").to_string().len();
     let fits = message(&"x".repeat(64 * 1024 - empty)).to_string();
@@ -162,7 +163,7 @@ async fn limits_the_size_of_a_body_with_and_without_a_declared_length() {
 
 #[tokio::test]
 async fn a_request_with_a_token_for_all_tenants_must_name_a_tenant() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Service, None).await;
     let answer = api.post("/v1/events", &token, &message("x")).await;
     assert_eq!(answer.faults(), [("/tenant_id".into(), "required".into())]);
@@ -181,7 +182,7 @@ async fn a_request_with_a_token_for_all_tenants_must_name_a_tenant() {
 #[tokio::test]
 async fn a_full_queue_returns_503_with_retry_after() {
     let options = Options { queue_events: 1, ..Options::default() };
-    let api = TestApi::with(options).await;
+    let api = TestApp::with(options).await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let batch = json!({"events": [message("1"), message("2")]});
     let answer = api.post("/v1/events/batch", &token, &batch).await;
@@ -193,7 +194,7 @@ async fn a_full_queue_returns_503_with_retry_after() {
 
 #[tokio::test]
 async fn hides_internal_details_if_the_database_is_unavailable() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     api.db.pool.close().await;
     let answer = api.post("/v1/events", &token, &message("x")).await;
@@ -204,7 +205,7 @@ async fn hides_internal_details_if_the_database_is_unavailable() {
 
 #[tokio::test]
 async fn counts_accepted_and_rejected_events_by_type_and_reason() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let mut event = message("once");
     event["idempotency_key"] = "m-1".into();

@@ -10,15 +10,16 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::api_events::message;
-use crate::support::api::{ACME, Answer, Options, TestApi};
+use crate::support::answer::Answer;
+use crate::support::app::{ACME, Options, TestApp};
 use crate::support::waiting::within;
 
 /// An API that allows each tenant one event per second, with a burst of one batch.
-async fn limited() -> TestApi {
+async fn limited() -> TestApp {
     let mut options = Options::default();
     options.http.tenant_events_per_second = NonZeroU32::new(1);
     options.http.batch_events = 100;
-    TestApi::with(options).await
+    TestApp::with(options).await
 }
 
 fn of_tenant(mut event: Value, tenant: &str) -> Value {
@@ -88,7 +89,7 @@ async fn only_events_of_the_tenant_over_its_rate_limit_are_rejected_in_a_batch()
 
 #[tokio::test]
 async fn rejects_request_headers_that_are_too_large() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let with_header = |bytes: usize| {
         let request = Request::builder().uri("/v1/deliveries").header("authorization", format!("Bearer {token}"));
@@ -112,7 +113,7 @@ async fn rejects_request_headers_that_are_too_large() {
 async fn rejects_a_connection_over_the_limit() {
     let mut options = Options::default();
     options.http.max_connections = 1;
-    let api = TestApi::with(options).await;
+    let api = TestApp::with(options).await;
     let mut first = api.connect().await;
     // A connection that has received a response is certainly counted against the limit.
     first.write_all(b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();

@@ -4,13 +4,13 @@ use flametree_notify::domain::role::{Permission, Role};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::api::{ACME, Options, TestApi};
+use crate::support::app::{ACME, Options, TestApp};
 use crate::support::{jwt, seed};
 
 #[tokio::test]
 async fn shows_callers_their_identity_and_permissions() {
     let options = Options { users: Some(jwt::by_secret()), push_hosts: Some(Vec::new()), ..Options::default() };
-    let api = TestApi::with(options).await;
+    let api = TestApp::with(options).await;
     let me = api.get("/v1/me", &jwt::person(Role::Operator, ACME)).await.expect(200);
     assert_eq!((&me["role"], &me["tenant_id"]), (&json!("operator"), &json!(ACME)));
     assert!(me["user_id"].is_string() && me["valid_until"].is_string(), "{me}");
@@ -24,7 +24,7 @@ async fn shows_callers_their_identity_and_permissions() {
 
 #[tokio::test]
 async fn reports_that_a_deployment_has_no_browser_push() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let me = api.get("/v1/me", &api.token(Role::Viewer, Some(ACME)).await).await.expect(200);
     assert_eq!(me["browser_push"], json!(false));
     api.get("/v1/me?limit=1", &api.token(Role::Viewer, Some(ACME)).await).await.problem(422, "invalid");
@@ -32,7 +32,7 @@ async fn reports_that_a_deployment_has_no_browser_push() {
 
 #[tokio::test]
 async fn pagination_returns_each_agent_of_the_tenant_once_in_order_of_name() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     assert_eq!(api.get("/v1/agents", &token).await.expect(200), json!({"data": [], "next_cursor": null}));
     for (number, agent) in (1..).zip(["zebra", "Agent", "agent-ü", "agent-10", "agent-2"]) {
@@ -58,7 +58,7 @@ async fn pagination_returns_each_agent_of_the_tenant_once_in_order_of_name() {
 
 #[tokio::test]
 async fn reports_every_invalid_parameter_of_the_list_of_agents() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let problem = api.get("/v1/agents?limit=0&cursor=%21&sort=name", &token).await.problem(422, "invalid");
     let faults = problem["errors"].as_array().unwrap().iter().map(|fault| fault["pointer"].as_str().unwrap());

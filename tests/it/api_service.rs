@@ -14,7 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::api_events::message;
-use crate::support::api::{ACME, Options, TestApi, send};
+use crate::support::answer::send;
+use crate::support::app::{ACME, Options, TestApp};
 use crate::support::seed;
 
 fn bare(path: &str) -> Request<Bytes> {
@@ -38,7 +39,7 @@ async fn read_all(stream: &mut TcpStream) -> String {
 
 #[tokio::test]
 async fn a_process_with_a_database_and_schema_is_ready_until_it_stops() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     assert_eq!(api.send(bare("/livez")).await.expect(200), json!({"status": "ok"}));
     assert_eq!(api.send(bare("/readyz")).await.expect(200), json!({"status": "ok"}));
     api.draining.cancel();
@@ -49,7 +50,7 @@ async fn a_process_with_a_database_and_schema_is_ready_until_it_stops() {
 
 #[tokio::test]
 async fn a_process_whose_task_failed_is_neither_alive_nor_ready() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     api.stage.spawn(TaskName::WorkspaceHub, |_| std::future::ready(()));
     api.draining.cancelled().await;
     let reason = "the background task `workspace_hub` failed; the process is stopping";
@@ -59,7 +60,7 @@ async fn a_process_whose_task_failed_is_neither_alive_nor_ready() {
 
 #[tokio::test]
 async fn a_process_with_an_older_schema_or_no_schema_is_not_ready() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let newest = "DELETE FROM _sqlx_migrations WHERE version = (SELECT max(version) FROM _sqlx_migrations)";
     for unmigrated in [newest, "DROP SCHEMA flametree CASCADE"] {
         seed::run(&api.db, unmigrated.into()).await;
@@ -73,7 +74,7 @@ async fn a_process_with_an_older_schema_or_no_schema_is_not_ready() {
 
 #[tokio::test]
 async fn a_process_without_its_database_is_not_ready() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     api.db.pool.close().await;
     let document = api.send(bare("/readyz")).await.problem(503, "unavailable");
     assert_eq!(document["detail"], "the database does not answer");
@@ -82,7 +83,7 @@ async fn a_process_without_its_database_is_not_ready() {
 
 #[tokio::test]
 async fn every_response_has_a_request_id() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let ask = async |id: &str| {
         let request = Request::builder().uri("/livez").header("x-request-id", id).body(Bytes::new()).unwrap();
         api.send(request).await.header("x-request-id").unwrap().to_owned()
@@ -99,7 +100,7 @@ async fn every_response_has_a_request_id() {
 #[tokio::test]
 async fn the_router_has_exactly_the_documented_routes() {
     // A deployment without browser push has no route for the renewal of subscriptions.
-    let api = TestApi::with(Options { push_hosts: Some(Vec::new()), ..Options::default() }).await;
+    let api = TestApp::with(Options { push_hosts: Some(Vec::new()), ..Options::default() }).await;
     let document = api.send(bare("/v1/openapi.json")).await.expect(200);
     assert_eq!(document, serde_json::from_str::<serde_json::Value>(&http::openapi_json(None)).unwrap());
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
@@ -115,7 +116,7 @@ async fn the_router_has_exactly_the_documented_routes() {
             let answer = api.send(request).await;
             if item.get(method.to_lowercase()).is_some() {
                 // A documented route succeeds, redirects, or rejects the missing token or body.
-                assert!([200, 303, 401, 415].contains(&answer.status.as_u16()), "{method} {path}: {answer:?}");
+                assert!([200, 303, 401, 415].contains(&answer.status), "{method} {path}: {answer:?}");
             } else {
                 answer.problem(405, "method_not_allowed");
             }
@@ -153,9 +154,9 @@ async fn the_openapi_document_has_valid_references_and_closed_enums() {
 
 #[tokio::test]
 async fn the_binary_serves_its_documentation_with_a_strict_content_security_policy() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let answer = api.send(bare("/docs")).await;
-    assert_eq!((answer.status.as_u16(), answer.header("location")), (303, Some("/docs/index.html")));
+    assert_eq!((answer.status, answer.header("location")), (303, Some("/docs/index.html")));
     for file in ["index.html", "swagger-ui.css", "swagger-ui-bundle.js", "swagger-initializer.js"] {
         let answer = api.send(bare(&format!("/docs/{file}"))).await;
         assert_eq!(answer.status, 200, "{file}");
@@ -174,7 +175,7 @@ async fn the_binary_serves_its_documentation_with_a_strict_content_security_poli
 
 #[tokio::test]
 async fn lists_the_event_types_with_schema_and_example() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let service = api.token(Role::Service, Some(ACME)).await;
     let list = api.get("/v1/event-types", &token).await.expect(200);
@@ -190,7 +191,7 @@ async fn lists_the_event_types_with_schema_and_example() {
 
 #[tokio::test]
 async fn metrics_have_a_separate_listener() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     api.send(bare("/nowhere")).await.problem(404, "not_found");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -213,7 +214,7 @@ async fn metrics_have_a_separate_listener() {
 
 #[tokio::test]
 async fn the_response_counter_of_each_route_starts_at_zero() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     assert_eq!(send(api.address, bare("/nothing")).await.status, 404);
     let text = api.metrics.render();
     for http::Route { method, template, .. } in http::routes() {
@@ -226,7 +227,7 @@ async fn the_response_counter_of_each_route_starts_at_zero() {
 
 #[tokio::test]
 async fn closes_a_connection_that_sends_no_request_headers() {
-    let api = TestApi::with(with_settings(|http| http.head_timeout = Duration::from_millis(50))).await;
+    let api = TestApp::with(with_settings(|http| http.head_timeout = Duration::from_millis(50))).await;
     let mut idle = api.connect().await;
     assert_eq!(read_all(&mut idle).await, "");
     let mut dripping = api.connect().await;
@@ -237,7 +238,7 @@ async fn closes_a_connection_that_sends_no_request_headers() {
 
 #[tokio::test]
 async fn reports_a_timeout_if_the_body_does_not_arrive() {
-    let api = TestApi::with(with_settings(|http| http.body_timeout = Duration::from_millis(50))).await;
+    let api = TestApp::with(with_settings(|http| http.body_timeout = Duration::from_millis(50))).await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let mut stream = api.connect().await;
     let head = format!(
@@ -252,7 +253,7 @@ async fn reports_a_timeout_if_the_body_does_not_arrive() {
 
 #[tokio::test]
 async fn a_stop_finishes_requests_in_flight() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let body = message("in flight").to_string();
     let head = format!(
@@ -278,7 +279,7 @@ async fn a_stop_finishes_requests_in_flight() {
 
 #[tokio::test]
 async fn a_stop_takes_no_longer_than_its_time_limit() {
-    let api = TestApi::with(with_settings(|http| http.drain_timeout = Duration::from_millis(50))).await;
+    let api = TestApp::with(with_settings(|http| http.drain_timeout = Duration::from_millis(50))).await;
     let token = api.token(Role::Service, Some(ACME)).await;
     let mut stream = api.connect().await;
     let head = format!(

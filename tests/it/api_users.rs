@@ -5,7 +5,7 @@ use flametree_notify::domain::role::Role;
 use flametree_notify::users::{Key, LEEWAY_SECONDS, MAX_TOKEN_BYTES, Settings};
 use serde_json::{Value, json};
 
-use crate::support::api::{ACME, Options, TestApi};
+use crate::support::app::{ACME, Options, TestApp};
 use crate::support::jwt::{self, SECRET, Signer, by_key, by_secret, claims, in_seconds, with};
 use crate::support::misbehaving::{Behaviour, Receiver};
 use crate::support::postgres::TestDatabase;
@@ -15,15 +15,15 @@ use crate::support::temp_dir::TempDir;
 /// Every caller with a valid token may use this route.
 const OPEN_TO_ALL: &str = "/v1/event-types";
 
-async fn api(users: Settings) -> TestApi {
+async fn api(users: Settings) -> TestApp {
     let mut options = Options { users: Some(users), ..Options::default() };
     options.http.wrong_credentials = u32::MAX;
-    TestApi::with(options).await
+    TestApp::with(options).await
 }
 
 #[tokio::test]
 async fn rejects_user_tokens_if_no_key_is_configured() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     api.get(OPEN_TO_ALL, &jwt::person(Role::Admin, ACME)).await.problem(401, "unauthorized");
 }
 
@@ -231,7 +231,7 @@ async fn the_process_reads_the_key_from_its_settings_and_never_prints_it() {
         let client = service.client(&token);
         let config = json!({"enabled": false, "url": "https://example.com/hook", "headers": [], "events": []});
         let saved = client.put("/v1/agents/agent-1/push-config", &config).await;
-        assert_eq!(saved.status, 200, "{}", saved.text);
+        assert_eq!(saved.status, 200, "{}", saved.text());
         let history = client.get("/v1/agents/agent-1/push-config/history").await.json();
         assert_eq!(history["data"][0]["actor"], "user:dana@example.com", "{history}");
         assert_eq!(service.client(&Signer::p256().token(&admin)).get(OPEN_TO_ALL).await.status, 401);

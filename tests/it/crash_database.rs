@@ -98,7 +98,7 @@ async fn no_request_fails_on_a_dead_connection_after_connections_were_cut() {
     run(&deployment.pool, CUT_ALL).await;
     tokio::time::sleep(A_QUIET_MOMENT).await;
     for answer in all((0..16).map(|_| read())).await {
-        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert_eq!(answer.status, 200, "{}", answer.text());
     }
 }
 
@@ -154,7 +154,7 @@ async fn assert_unavailable(deployment: &Deployment, service: &Service) {
     within(DRAINED, "/readyz says so", async || service.readiness().await == Some(503)).await;
     let event = crate::support::deployment::message("agent-1", usize::MAX);
     let answer = deployment.client(service).post("/v1/events", &event).await;
-    assert_eq!((answer.status, answer.json()["code"].as_str()), (503, Some("unavailable")), "{}", answer.text);
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (503, Some("unavailable")), "{}", answer.text());
 }
 
 async fn assert_available_again(service: &Service) {
@@ -197,7 +197,7 @@ async fn a_temporarily_read_only_database_loses_and_duplicates_nothing() {
         within(DRAINED, "/readyz says so", async || service.readiness().await == Some(503)).await;
         let answer =
             deployment.client(&service).post("/v1/events", &crate::support::deployment::message("agent-1", 0)).await;
-        assert_eq!(answer.status, 503, "{}", answer.text);
+        assert_eq!(answer.status, 503, "{}", answer.text());
         run(&deployment.pool, "ALTER DATABASE flametree RESET default_transaction_read_only").await;
         if pooler::url_of_shared().is_some() {
             // The sessions of a pooler keep the old setting. As docs/databases.md advises, the test terminates these sessions.

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
 use crate::endpoint_tests::{path, save, started, test_draft, test_saved};
-use crate::support::config_api::Answer;
+use crate::support::answer::Answer;
+use crate::support::app::{Names, Options};
 use crate::support::misbehaving::{Behaviour, Receiver};
 use crate::support::wire::{Seen, answer, signed_headers};
 
@@ -42,7 +43,7 @@ async fn an_endpoint_test_of_a_draft_with_the_stored_origin_uses_the_stored_secr
     assert!(seen[0].head.starts_with("POST /elsewhere "), "{}", seen[0].head);
     // The stored signing secret also signs the request of a draft. The endpoint test does not save the draft.
     assert_eq!(seen[0].headers("webhook-signature").count(), 1);
-    let read = api.send(&admin, Method::GET, "/v1/agents/agent-1/push-config", &[], None).await.json();
+    let read = api.request_with(&admin, Method::GET, "/v1/agents/agent-1/push-config", &[], None).await.json();
     assert_eq!(read["url"], receiver.url());
 }
 
@@ -54,7 +55,7 @@ async fn a_stored_secret_is_not_sent_if_the_draft_has_another_origin() {
     let refused = test_draft(&api, &admin, "agent-1", keeping(&stranger.url())).await;
     assert_eq!((refused.status, refused.json()["code"].as_str()), (422, Some("secret_reentry_required")));
     let place = ("/config/headers/0/value".to_owned(), "secret_reentry_required".to_owned());
-    assert_eq!(refused.faults(), [place]);
+    assert_eq!(refused.faults_of("secret_reentry_required"), [place]);
     assert_eq!(stranger.connections(), 0);
     // If the user enters the secret again, the test may send the secret to the other origin.
     let mut draft = config(&stranger.url());
@@ -106,7 +107,7 @@ async fn no_response_contains_a_secret_even_if_the_endpoint_repeats_it() {
     let tested = test_saved(&api, &admin, "agent-1").await;
     assert_eq!(tested.status, 200);
     for secret in ["hunter2", "quoted", "c00kie", saved["signing_secret"].as_str().unwrap()] {
-        assert!(!tested.text.contains(secret), "{secret} in {}", tested.text);
+        assert!(!tested.text().contains(secret), "{secret} in {}", tested.text());
     }
     let test = tested.json();
     let expected = json!({"name": "authorization", "secret": true, "value": null});
@@ -121,7 +122,11 @@ async fn no_response_contains_a_secret_even_if_the_endpoint_repeats_it() {
 #[tokio::test]
 async fn reports_every_invalid_field_of_an_endpoint_test() {
     let (api, admin) = started().await;
-    let faults = async |body: Value| api.send(&admin, Method::POST, &path("agent-1"), &[], Some(&body)).await;
+    let faults = async |body: Value| {
+        let mut faults = api.request_with(&admin, Method::POST, &path("agent-1"), &[], Some(&body)).await.faults();
+        faults.sort();
+        faults
+    };
     let fault = |pointer: &str, code: &str| (pointer.to_owned(), code.to_owned());
     let body =
         json!({"event": "session_resolved", "config": {"url": "ftp://hooks.test/", "retries": 1}, "when": "now"});
@@ -131,9 +136,8 @@ async fn reports_every_invalid_field_of_an_endpoint_test() {
         fault("/event", "invalid_value"),
         fault("/when", "unknown_field"),
     ];
-    assert_eq!(faults(body).await.faults(), expected);
-    let no_url = faults(json!({"config": {}})).await;
-    assert_eq!(no_url.faults(), [fault("/config/url", "required"), fault("/event", "required")]);
+    assert_eq!(faults(body).await, expected);
+    assert_eq!(faults(json!({"config": {}})).await, [fault("/config/url", "required"), fault("/event", "required")]);
     save(&api, &admin, "agent-1", &json!({"enabled": false})).await;
     assert_eq!(test_saved(&api, &admin, "agent-1").await.status, 409);
 }
@@ -157,7 +161,7 @@ async fn only_admins_of_the_tenant_may_run_an_endpoint_test() {
 #[tokio::test]
 async fn an_agent_is_tested_at_most_ten_times_a_minute_across_all_nodes() {
     let (api, admin) = started().await;
-    let another = api.another_that_sends().await;
+    let another = api.beside(Options { names: Names::ThisMachine, ..Options::default() }).await;
     let receiver = ok().await;
     save(&api, &admin, "agent-1", &config(&receiver.url())).await;
     // A test that is rejected for another reason does not count towards the limit.
@@ -181,10 +185,10 @@ async fn an_agent_is_tested_at_most_ten_times_a_minute_across_all_nodes() {
     let statement = "UPDATE flametree.endpoint_tests
         SET tested_at = ARRAY(SELECT at - interval '59 s' FROM unnest(tested_at) AS at ORDER BY at)
         WHERE tenant_id = 'acme' AND agent_id = 'agent-1'";
-    sqlx::raw_sql(statement).execute(&api.database.pool).await.unwrap();
+    sqlx::raw_sql(statement).execute(&api.db.pool).await.unwrap();
     let statement = "UPDATE flametree.endpoint_tests SET tested_at[1] = tested_at[1] - interval '2 s'
         WHERE tenant_id = 'acme' AND agent_id = 'agent-1'";
-    sqlx::raw_sql(statement).execute(&api.database.pool).await.unwrap();
+    sqlx::raw_sql(statement).execute(&api.db.pool).await.unwrap();
     assert_eq!(test_saved(&api, &admin, "agent-1").await.status, 200);
 }
 
@@ -197,8 +201,8 @@ async fn deletes_old_tests() {
     }
     let age = "UPDATE flametree.endpoint_tests SET tested_at = ARRAY[tested_at[1] - interval '1 hour']
         WHERE agent_id = 'agent-1'";
-    sqlx::raw_sql(age).execute(&api.database.pool).await.unwrap();
+    sqlx::raw_sql(age).execute(&api.db.pool).await.unwrap();
     let minutes = std::time::Duration::from_mins(10);
-    assert_eq!(endpoint_tests::forget(&api.database, minutes, 10).await.unwrap(), 1);
-    assert_eq!(endpoint_tests::forget(&api.database, minutes, 10).await.unwrap(), 0);
+    assert_eq!(endpoint_tests::forget(&api.db, minutes, 10).await.unwrap(), 1);
+    assert_eq!(endpoint_tests::forget(&api.db, minutes, 10).await.unwrap(), 0);
 }

@@ -5,7 +5,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
-use crate::support::config_api::{Answer, TestApi};
+use crate::support::answer::Answer;
+use crate::support::app::TestApp;
 use crate::support::http2::{Http2Receiver, INTERNAL_ERROR, Step};
 use crate::support::misbehaving::{Behaviour, Receiver};
 use crate::support::never_accepts::NeverAccepts;
@@ -18,30 +19,31 @@ pub fn path(agent: &str) -> String {
 }
 
 /// An API that may send to this machine, and a token of an admin.
-pub async fn started() -> (TestApi, String) {
-    let api = TestApi::that_sends().await;
+pub async fn started() -> (TestApp, String) {
+    let api = TestApp::that_sends().await;
     let admin = api.token(Role::Admin, Some("acme")).await;
     (api, admin)
 }
 
-pub async fn save(api: &TestApi, token: &str, agent: &str, config: &Value) -> Answer {
-    let saved = api.send(token, Method::PUT, &format!("/v1/agents/{agent}/push-config"), &[], Some(config)).await;
+pub async fn save(api: &TestApp, token: &str, agent: &str, config: &Value) -> Answer {
+    let saved =
+        api.request_with(token, Method::PUT, &format!("/v1/agents/{agent}/push-config"), &[], Some(config)).await;
     assert_eq!(saved.status, 200, "{saved:?}");
     saved
 }
 
 /// Tests the saved config.
-pub async fn test_saved(api: &TestApi, token: &str, agent: &str) -> Answer {
-    api.send(token, Method::POST, &path(agent), &[], Some(&json!({"event": "user_message"}))).await
+pub async fn test_saved(api: &TestApp, token: &str, agent: &str) -> Answer {
+    api.request_with(token, Method::POST, &path(agent), &[], Some(&json!({"event": "user_message"}))).await
 }
 
-pub async fn test_draft(api: &TestApi, token: &str, agent: &str, config: Value) -> Answer {
+pub async fn test_draft(api: &TestApp, token: &str, agent: &str, config: Value) -> Answer {
     let body = json!({"event": "user_message", "config": config});
-    api.send(token, Method::POST, &path(agent), &[], Some(&body)).await
+    api.request_with(token, Method::POST, &path(agent), &[], Some(&body)).await
 }
 
 /// Tests a draft without headers, for a new agent.
-async fn tested(api: &TestApi, token: &str, url: &str) -> Value {
+async fn tested(api: &TestApp, token: &str, url: &str) -> Value {
     let agent = format!("agent-{}", uuid::Uuid::now_v7().simple());
     let answer = test_draft(api, token, &agent, json!({"url": url, "timeout_ms": 10_000})).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -99,10 +101,10 @@ async fn an_endpoint_test_sends_one_signed_request_and_reports_the_full_result()
     assert!(steps > 0.0 && steps <= timing["total"].as_f64().unwrap(), "{timing:?}");
 
     // The endpoint test creates neither a delivery nor an event.
-    let deliveries = api.send(&admin, Method::GET, "/v1/deliveries", &[], None).await.json();
+    let deliveries = api.request_with(&admin, Method::GET, "/v1/deliveries", &[], None).await.json();
     assert_eq!(deliveries["data"], json!([]));
     let event = format!("/v1/events/{}", seen[0].header("webhook-id"));
-    assert_eq!(api.send(&admin, Method::GET, &event, &[], None).await.status, 404);
+    assert_eq!(api.request_with(&admin, Method::GET, &event, &[], None).await.status, 404);
 }
 
 #[tokio::test]
@@ -295,6 +297,6 @@ async fn a_410_response_to_an_endpoint_test_does_not_disable_the_push_config() {
     let config = json!({"enabled": true, "url": receiver.url(), "events": ["user_message"]});
     let saved = save(&api, &admin, "agent-1", &config).await;
     assert_eq!(verdict(&test_saved(&api, &admin, "agent-1").await.json()), ("gone", "gone"));
-    let read = api.send(&admin, Method::GET, "/v1/agents/agent-1/push-config", &[], None).await;
+    let read = api.request_with(&admin, Method::GET, "/v1/agents/agent-1/push-config", &[], None).await;
     assert_eq!((read.etag(), &read.json()["enabled"]), (saved.etag(), &json!(true)));
 }

@@ -6,7 +6,7 @@ use flametree_notify::store::Db;
 use flametree_notify::store::accept::{self, Acceptance};
 use serde_json::json;
 
-use crate::support::client::Answer;
+use crate::support::answer::Answer;
 use crate::support::deployment::{Deployment, agents, message};
 use crate::support::queue;
 use crate::support::seed;

@@ -15,8 +15,7 @@ use sqlx::Row as _;
 use standardwebhooks::Webhook;
 use tokio::net::TcpListener;
 
-use crate::support::client::Client;
-use crate::support::config_api::plain_client;
+use crate::support::client::{Client, plain_client};
 use crate::support::deployment::{Deployment, TENANT};
 use crate::support::service::{Part, Service};
 use crate::support::temp_dir::TempDir;
@@ -129,7 +128,7 @@ async fn receives(deployment: &Deployment, service: &Service, secret: &str, rece
     let client = deployment.client(service);
     let enabled = json!({"enabled": true, "url": receiver.url, "events": ["user_message"], "timeout_ms": 10_000});
     let patched = client.request(Method::PATCH, &format!("{CONFIG}?tenant_id={TENANT}"), Some(&enabled)).await.unwrap();
-    assert_eq!(patched.status, 200, "{}", patched.text);
+    assert_eq!(patched.status, 200, "{}", patched.text());
     let mut events = post(deployment, &client, 3).await;
     let rotate = format!("{CONFIG}/signing-secret/rotate?tenant_id={TENANT}");
     assert_eq!(client.post(&rotate, &json!({"grace_seconds": 600})).await.status, 200);

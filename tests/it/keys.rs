@@ -40,7 +40,7 @@ async fn add_headers(api: &Client, deployment: &Deployment, agents: &[String]) {
                         {"name": "X-Env", "value": "prod", "secret": false}],
         });
         let answer = api.put(&format!("/v1/agents/{agent}/push-config?tenant_id={TENANT}"), &config).await;
-        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert_eq!(answer.status, 200, "{}", answer.text());
     }
 }
 
@@ -91,7 +91,8 @@ async fn rotates_keys_while_traffic_flows() {
         .with("FLAMETREE_REENCRYPTION_SCHEDULE", NEVER);
     let service = both.start(Part::Run).await;
     let api = deployment.client(&service);
-    let etag_of = async || api.get(&format!("/v1/agents/agent-1/push-config?tenant_id={TENANT}")).await.text;
+    let etag_of =
+        async || api.get(&format!("/v1/agents/agent-1/push-config?tenant_id={TENANT}")).await.text().to_owned();
     let config_before = etag_of().await;
     let rotating = tokio::task::spawn_blocking(move || run(&both, &["keys", "rotate"]));
     let changing = add_headers(&api, &deployment, &agents[..5]);

@@ -131,11 +131,11 @@ async fn webhooks(push: &Push, http: &Receiver, http2: &Http2Receiver) -> Vec<St
         let config = json!({"enabled": true, "url": url, "headers": headers, "events": events});
         let path = format!("/v1/agents/agent-{number}/push-config?tenant_id={TENANT}");
         let saved = admin.put(&path, &config).await;
-        assert_eq!(saved.status, 200, "{}", saved.text);
+        assert_eq!(saved.status, 200, "{}", saved.text());
         secrets.push(saved.json()["signing_secret"].as_str().unwrap().replace("whsec_", ""));
         let test = path.replace("push-config", "push-config/test");
         let tried = admin.post(&test, &json!({"event": "user_message"})).await;
-        assert_eq!(tried.status, 200, "{}", tried.text);
+        assert_eq!(tried.status, 200, "{}", tried.text());
     }
     secrets
 }
@@ -149,7 +149,7 @@ async fn browsers(push: &Push, push_services: &[Receiver]) -> Vec<Secret> {
         body["label"] = json!(LABEL);
         let me = push.person("user-1");
         let saved = me.request(Method::PUT, "/v1/me/push-subscriptions", Some(&body)).await.unwrap();
-        assert_eq!(saved.status, 201, "{}", saved.text);
+        assert_eq!(saved.status, 201, "{}", saved.text());
         // The whole path is secret, because anyone who knows the path can send to the browser.
         secrets.push(Secret::text("an endpoint", &browser.path));
         secrets.push(Secret::text("an endpoint", &format!("b{number}-5ecret-capability")));
@@ -169,7 +169,7 @@ async fn users(push: &Push, elsewhere: &Receiver) -> Vec<Secret> {
     let mut secrets = vec![signature(&good), signature(&forged)];
     let person = push.service.client(&good);
     let made = person.request(Method::POST, "/v1/workspace/stream-tickets", None).await.unwrap();
-    assert_eq!(made.status, 201, "{}", made.text);
+    assert_eq!(made.status, 201, "{}", made.text());
     let ticket = made.json()["ticket"].as_str().unwrap().to_owned();
     let path = format!("/v1/workspace/stream?ticket={ticket}");
     let mut stream = try_open(person.address(), &path, &[]).await.unwrap();
@@ -178,7 +178,7 @@ async fn users(push: &Push, elsewhere: &Receiver) -> Vec<Secret> {
     assert_eq!(push.service.client(&forged).get("/v1/workspace/active-conversations").await.status, 401);
     let stranger = Browser::new("stranger").subscription(&format!("http://{}", elsewhere.address));
     let refused = person.request(Method::PUT, "/v1/me/push-subscriptions", Some(&stranger)).await.unwrap();
-    assert_eq!(refused.status, 422, "{}", refused.text);
+    assert_eq!(refused.status, 422, "{}", refused.text());
     secrets.push(Secret::text("a refused endpoint", "stranger-5ecret-capability"));
     let admin = push.deployment.client(&push.service);
     let made = admin.post("/v1/tokens", &json!({"name": "other", "role": "viewer"})).await;
@@ -201,7 +201,7 @@ async fn events(push: &Push, agents: usize) {
     for agent in 1..=agents {
         let posted =
             client.request_with(Method::POST, "/v1/events", &headers, Some(&event(agent, TEXT))).await.unwrap();
-        assert_eq!(posted.status, 202, "{}", posted.text);
+        assert_eq!(posted.status, 202, "{}", posted.text());
     }
     let mut keyed = event(1, TEXT);
     keyed["idempotency_key"] = json!("k-1");
@@ -226,7 +226,7 @@ async fn sql(push: &Push) {
     let list = client.get(&format!("/v1/deliveries?tenant_id={TENANT}")).await.json();
     for one in list["data"].as_array().unwrap() {
         let read = client.get(&format!("/v1/deliveries/{}?tenant_id={TENANT}", one["id"].as_str().unwrap())).await;
-        assert_eq!(read.status, 200, "{}", read.text);
+        assert_eq!(read.status, 200, "{}", read.text());
     }
 }
 
@@ -237,7 +237,7 @@ async fn database_faults(push: &Push, agents: usize) {
     let refuse = format!("ALTER TABLE flametree.events ADD CONSTRAINT events_faulty CHECK (text <> '{FAULTY}')");
     seed::run(pool, refuse).await;
     let refused = client.post("/v1/events", &event(1, FAULTY)).await;
-    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert_eq!(refused.status, 503, "{}", refused.text());
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                WHERE datname = current_database() AND pid <> pg_backend_pid()";
     seed::run(pool, cut.to_owned()).await;

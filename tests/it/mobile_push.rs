@@ -69,7 +69,7 @@ impl Scene {
             "text": text,
         });
         let accepted = self.client.post("/v1/events", &event).await;
-        assert_eq!(accepted.status, 202, "{}", accepted.text);
+        assert_eq!(accepted.status, 202, "{}", accepted.text());
         self.deployment.drained(PATIENCE).await;
         accepted.json()["id"].as_str().unwrap().to_owned()
     }
@@ -130,7 +130,7 @@ async fn an_agents_message_reaches_the_customers_phones_and_dead_devices_are_del
     scene.post("user_message", "Where is my order?").await;
     let test = json!({"event": "ai_assistant_message"});
     let tested = scene.client.post(&format!("{CONFIG}/test?tenant_id={TENANT}"), &test).await;
-    assert_eq!(tested.json()["outcome"], "delivered", "{}", tested.text);
+    assert_eq!(tested.json()["outcome"], "delivered", "{}", tested.text());
     let second = scene.post("human_agent_message", "Anna here.").await;
     scene.pushes(8).await;
     let third = scene.post("ai_assistant_message", "bye").await;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::endpoint_tests::{started, test_draft};
-use crate::support::api::{ACME, Options, TestApi};
+use crate::support::app::{ACME, Options, TestApp};
 use crate::support::misbehaving::{Behaviour, Receiver};
 use crate::support::push::Browser;
 use crate::support::sse::try_open;
@@ -20,11 +20,11 @@ use crate::support::wire::answer;
 const PATIENCE: Duration = Duration::from_secs(30);
 const VENDOR: &str = "https://updates.push.services.mozilla.com";
 
-async fn with_push() -> TestApi {
-    TestApi::with(Options { push_hosts: Some(Vec::new()), ..Options::default() }).await
+async fn with_push() -> TestApp {
+    TestApp::with(Options { push_hosts: Some(Vec::new()), ..Options::default() }).await
 }
 
-async fn connect_from(api: &TestApi, from: Ipv4Addr) -> TcpStream {
+async fn connect_from(api: &TestApp, from: Ipv4Addr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from((from, 0))).unwrap();
     socket.connect(api.address).await.unwrap()
@@ -32,7 +32,7 @@ async fn connect_from(api: &TestApi, from: Ipv4Addr) -> TcpStream {
 
 /// Opens this number of connections from an address, sends a request on each and keeps the connections open. Returns the number
 /// of responses.
-async fn served(api: &TestApi, from: Ipv4Addr, connections: usize, held: &mut Vec<TcpStream>) -> usize {
+async fn served(api: &TestApp, from: Ipv4Addr, connections: usize, held: &mut Vec<TcpStream>) -> usize {
     let mut served = 0;
     for _ in 0..connections {
         let mut stream = connect_from(api, from).await;
@@ -44,7 +44,7 @@ async fn served(api: &TestApi, from: Ipv4Addr, connections: usize, held: &mut Ve
 }
 
 /// Sends the headers of a subscription renewal from this source address, and the given part of its body.
-async fn renewal(api: &TestApi, from: Ipv4Addr, length: usize, body: &[u8]) -> TcpStream {
+async fn renewal(api: &TestApp, from: Ipv4Addr, length: usize, body: &[u8]) -> TcpStream {
     let mut stream = connect_from(api, from).await;
     let head = format!(
         "POST /v1/push/renewals HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n\
@@ -64,7 +64,7 @@ async fn status(stream: &mut TcpStream) -> String {
 
 #[tokio::test]
 async fn without_browser_push_a_renewal_gets_404_before_its_body_arrives() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let mut stream = renewal(&api, Ipv4Addr::LOCALHOST, 8_000, b"").await;
     let answer = status(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("\"not_found\""), "{answer}");
@@ -84,7 +84,7 @@ async fn a_renewal_with_a_body_of_8_kib_is_accepted() {
 async fn one_address_cannot_use_up_the_connections_for_other_addresses() {
     let mut options = Options::default();
     options.http.max_connections = 16;
-    let api = TestApi::with(options).await;
+    let api = TestApp::with(options).await;
     let mut held = Vec::new();
     assert_eq!(served(&api, Ipv4Addr::LOCALHOST, 16, &mut held).await, 8);
     assert_eq!(served(&api, Ipv4Addr::new(127, 0, 0, 2), 4, &mut held).await, 4);
@@ -96,7 +96,7 @@ async fn idle_connections_of_one_address_block_no_other_address() {
     options.http.max_connections = 16;
     // Accepted connections that send nothing stay open during this test.
     options.http.head_timeout = Duration::from_mins(10);
-    let api = TestApi::with(options).await;
+    let api = TestApp::with(options).await;
     let mut silent = Vec::new();
     for _ in 0..400 {
         silent.push(connect_from(&api, Ipv4Addr::LOCALHOST).await);
@@ -118,7 +118,7 @@ async fn a_trusted_proxy_may_use_all_connections() {
     let mut options = Options::default();
     options.http.max_connections = 16;
     options.http.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()].into();
-    let api = TestApi::with(options).await;
+    let api = TestApp::with(options).await;
     assert_eq!(served(&api, Ipv4Addr::LOCALHOST, 17, &mut Vec::new()).await, 16);
 }
 
@@ -172,7 +172,7 @@ async fn one_tenant_cannot_use_up_the_streams_for_other_tenants() {
     let mut options = Options::default();
     options.http.workspace.max_streams = 12;
     options.http.workspace.max_streams_per_caller = 3;
-    let api = TestApi::with(options).await;
+    let api = TestApp::with(options).await;
     let open = async |token: &str| {
         try_open(api.address, "/v1/workspace/stream", &[("authorization", &format!("Bearer {token}"))]).await
     };

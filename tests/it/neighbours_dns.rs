@@ -47,7 +47,7 @@ impl Scene {
         let url = format!("http://{host}:{}/", self.receiver.address.port());
         let config = json!({"enabled": true, "url": url, "timeout_ms": timeout_ms, "events": ["user_message"]});
         let answer = self.api.put(&format!("/v1/agents/{agent}/push-config?tenant_id={tenant}"), &config).await;
-        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()["warnings"].clone()
     }
 
@@ -71,7 +71,7 @@ impl Scene {
             };
             let events: Vec<Value> = numbers.iter().map(event).collect();
             let answer = self.api.post("/v1/events/batch", &json!({"events": events})).await;
-            assert_eq!(answer.status, 200, "{}", answer.text);
+            assert_eq!(answer.status, 200, "{}", answer.text());
         }
     }
 

@@ -90,7 +90,7 @@ impl Scene {
                 }
                 event["tenant_id"] = OTHER.into();
                 let answer = api.post("/v1/events", &event).await;
-                assert_eq!(answer.status, 202, "event {number}: {}", answer.text);
+                assert_eq!(answer.status, 202, "event {number}: {}", answer.text());
             }
             true
         };
@@ -171,7 +171,7 @@ async fn a_tenant_that_exceeds_its_share_of_the_queue_does_not_block_another_ten
         scene.call(assignment(1, &format!("k-{number}")));
     }
     scene.is_blocked().await;
-    let answer = async || scene.api.post("/v1/events", &assignment(1, "k")).await.text.contains("\"overloaded\"");
+    let answer = async || scene.api.post("/v1/events", &assignment(1, "k")).await.text().contains("\"overloaded\"");
     within(DEADLINE, "the tenant has reached its share of the queue", answer).await;
     scene.other_is_not_delayed().await;
     open.commit().await.unwrap();

@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::longevity::operations_of;
-use crate::support::api::{Answer, TestApi};
+use crate::support::answer::Answer;
+use crate::support::app::TestApp;
 use crate::support::deployment::{Deployment, agents};
 use crate::support::queue::prepared;
 use crate::support::seed;
@@ -35,7 +36,7 @@ async fn take(db: &Db, origin: Origin) -> Option<HeldOperation> {
 }
 
 /// Requests a replay that finds no deliveries, with this idempotency key.
-async fn ask(api: &TestApi, token: &str, key: &str) -> Answer {
+async fn ask(api: &TestApp, token: &str, key: &str) -> Answer {
     let body = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "dry_run": true});
     let request = Request::post("/v1/agents/agent-1/replays")
         .header("authorization", format!("Bearer {token}"))
@@ -47,7 +48,7 @@ async fn ask(api: &TestApi, token: &str, key: &str) -> Answer {
 
 #[tokio::test]
 async fn a_tenant_has_at_most_one_running_replay_and_a_limited_number_of_waiting_replays() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let [acme, globex] = [api.token(Role::Admin, Some("acme")).await, api.token(Role::Admin, Some("globex")).await];
     for number in 0..MAX_WAITING_REPLAYS {
         ask(&api, &acme, &format!("key-{number}")).await.expect(202);

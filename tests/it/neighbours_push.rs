@@ -36,7 +36,7 @@ async fn register(push: &Push, tenant: &str, user: &str, receiver: &Receiver) ->
     let client = push.service.client(&token);
     let body = browser.subscription(&origin(receiver));
     let made = client.request(Method::PUT, "/v1/me/push-subscriptions", Some(&body)).await.unwrap();
-    assert_eq!(made.status, 201, "{}", made.text);
+    assert_eq!(made.status, 201, "{}", made.text());
     browser
 }
 
@@ -108,7 +108,7 @@ async fn a_push_service_that_rejects_known_browsers_of_a_tenant_is_paused_only_f
     let listed = four.get("/v1/me/push-subscriptions").await.json();
     let path = format!("/v1/me/push-subscriptions/{}/test", listed["data"][0]["id"].as_str().unwrap());
     let tested = four.request(Method::POST, &path, None).await.unwrap();
-    assert_eq!(tested.json()["outcome"], "throttled", "{}", tested.text);
+    assert_eq!(tested.json()["outcome"], "throttled", "{}", tested.text());
 }
 
 #[tokio::test]
@@ -145,7 +145,7 @@ async fn a_user_who_knows_only_the_endpoint_of_a_browser_cannot_take_over_the_br
         let token = Signer::secret(SECRET).token(&with(claims(Role::Operator, tenant), "sub", json!(user)));
         let client = push.service.client(&token);
         let refused = client.request(Method::PUT, "/v1/me/push-subscriptions", Some(&stolen)).await.unwrap();
-        assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("conflict")), "{}", refused.text);
+        assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("conflict")), "{}", refused.text());
         assert_eq!(rows().await, before, "nothing changed");
     }
     assert_eq!(assign(&push, TENANT, "owner").await, ["delivered"]);

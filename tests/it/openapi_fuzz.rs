@@ -150,7 +150,7 @@ async fn canceled(admin: &Client) -> String {
 
 async fn id(client: &Client, method: Method, path: &str, body: &Value) -> String {
     let answer = client.request(method, path, Some(body)).await.unwrap();
-    assert!((200..300).contains(&answer.status), "{path}: {}", answer.text);
+    assert!((200..300).contains(&answer.status), "{path}: {}", answer.text());
     answer.json()["id"].as_str().unwrap().to_owned()
 }
 

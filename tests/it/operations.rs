@@ -65,7 +65,7 @@ async fn only_the_operators_of_the_deployment_see_scheduled_operations() {
     let row = &page["data"][0];
     assert!(row["scheduled_for"].is_string() && row["replay"].is_null(), "{row}");
     let one = api.get(&format!("/v1/operations/{}", row["id"].as_str().unwrap())).await;
-    assert_eq!(one.status, 200, "{}", one.text);
+    assert_eq!(one.status, 200, "{}", one.text());
     let of_tenant = api.get(&format!("/v1/operations?tenant_id={TENANT}")).await.json();
     assert_eq!(of_tenant["data"].as_array().unwrap().len(), 0, "a tenant does not see them");
     let cancel = format!("/v1/operations/{}/cancel?tenant_id={TENANT}", row["id"].as_str().unwrap());

@@ -4,11 +4,12 @@ use ::http::{Method, Request};
 use hyper::body::Bytes;
 use serde_json::json;
 
-use crate::support::api::{Answer, Options, TestApi, send};
+use crate::support::answer::{Answer, send};
+use crate::support::app::{Options, TestApp};
 use crate::support::deployment::Deployment;
 use crate::support::service::{Part, Settings};
 
-async fn ask(api: &TestApi, method: Method, path: &str, if_none_match: Option<&str>) -> Answer {
+async fn ask(api: &TestApp, method: Method, path: &str, if_none_match: Option<&str>) -> Answer {
     let request = Request::builder().method(method).uri(path);
     let request = if_none_match.into_iter().fold(request, |request, tag| request.header("if-none-match", tag));
     send(api.address, request.body(Bytes::new()).unwrap()).await
@@ -16,7 +17,7 @@ async fn ask(api: &TestApi, method: Method, path: &str, if_none_match: Option<&s
 
 #[tokio::test]
 async fn serves_the_files_of_the_portal_without_a_token() {
-    let api = TestApi::with(Options::default()).await;
+    let api = TestApp::with(Options::default()).await;
     for (path, content_type) in [
         ("/portal/", "text/html; charset=utf-8"),
         ("/portal/?session=s-1", "text/html; charset=utf-8"),
@@ -27,7 +28,7 @@ async fn serves_the_files_of_the_portal_without_a_token() {
         ("/portal/app.webmanifest", "application/manifest+json"),
     ] {
         let answer = ask(&api, Method::GET, path, None).await;
-        assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, Some(content_type)), "{path}");
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some(content_type)), "{path}");
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
         assert_eq!(answer.header("cross-origin-resource-policy"), Some("same-origin"), "{path}");
         let policy = answer.header("content-security-policy").unwrap();
@@ -45,7 +46,7 @@ async fn serves_the_files_of_the_portal_without_a_token() {
     }
     for path in ["/", "/portal"] {
         let answer = ask(&api, Method::GET, path, None).await;
-        assert_eq!((answer.status.as_u16(), answer.header("location")), (303, Some("/portal/")), "{path}");
+        assert_eq!((answer.status, answer.header("location")), (303, Some("/portal/")), "{path}");
     }
     for path in ["/portal/no.js", "/portal/pages/no.js", "/portal/../mod.rs", "/portal/%2e%2e/mod.rs", "/portal/a/b/c"]
     {
@@ -56,20 +57,20 @@ async fn serves_the_files_of_the_portal_without_a_token() {
 
 #[tokio::test]
 async fn does_not_resend_files_that_the_browser_has_cached() {
-    let api = TestApi::with(Options::default()).await;
+    let api = TestApp::with(Options::default()).await;
     let path = "/portal/notifications.js";
     let first = ask(&api, Method::GET, path, None).await;
     assert_eq!(first.header("cache-control"), Some("no-cache"));
     let tag = first.header("etag").unwrap();
     for known in [tag.to_owned(), format!("W/{tag}"), format!("\"x\", {tag}"), "*".to_owned()] {
         let answer = ask(&api, Method::GET, path, Some(&known)).await;
-        assert_eq!((answer.status.as_u16(), answer.header("etag")), (304, Some(tag)), "{known}");
+        assert_eq!((answer.status, answer.header("etag")), (304, Some(tag)), "{known}");
         assert!(answer.body.is_empty() && answer.header("content-security-policy").is_some());
     }
     let other = ask(&api, Method::GET, "/portal/sw.js", Some(tag)).await;
-    assert_eq!((other.status.as_u16(), other.body.is_empty()), (200, false));
-    let of_another_node = TestApi::with(Options::default()).await;
-    assert_eq!(ask(&of_another_node, Method::GET, path, Some(tag)).await.status.as_u16(), 304);
+    assert_eq!((other.status, other.body.is_empty()), (200, false));
+    let of_another_node = TestApp::with(Options::default()).await;
+    assert_eq!(ask(&of_another_node, Method::GET, path, Some(tag)).await.status, 304);
 }
 
 #[tokio::test]

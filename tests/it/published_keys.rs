@@ -7,7 +7,7 @@ use flametree_notify::domain::role::Role;
 use flametree_notify::users::Bounds;
 use serde_json::Value;
 
-use crate::support::api::{ACME, Options, TestApi};
+use crate::support::app::{ACME, Options, TestApp};
 use crate::support::jwt::{Signer, by_url, claims, published};
 use crate::support::misbehaving::{Behaviour, Receiver};
 use crate::support::waiting::within;
@@ -26,19 +26,19 @@ const ONCE: Bounds = Bounds {
 /// The service fetches the keys again whenever a token has an unknown key id.
 const EAGER: Bounds = Bounds { pause: Duration::from_millis(1), ..ONCE };
 
-async fn api(provider: &Receiver, bounds: Bounds) -> TestApi {
+async fn api(provider: &Receiver, bounds: Bounds) -> TestApp {
     let users = Some(by_url(&provider.url(), bounds));
     let mut options = Options { users, ..Options::default() };
     options.http.wrong_credentials = u32::MAX;
-    TestApi::with(options).await
+    TestApp::with(options).await
 }
 
 fn admin() -> Value {
     claims(Role::Admin, ACME)
 }
 
-async fn status(api: &TestApi, token: &str) -> u16 {
-    api.get(PATH, token).await.status.as_u16()
+async fn status(api: &TestApp, token: &str) -> u16 {
+    api.get(PATH, token).await.status
 }
 
 #[tokio::test]

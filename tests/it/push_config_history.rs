@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use sqlx::Row as _;
 
 use crate::push_configs::{PATH, full_body, patch, put, put_if_match, started};
-use crate::support::config_api::{Answer, TestApi};
+use crate::support::answer::Answer;
+use crate::support::app::TestApp;
 use crate::support::deployment::Deployment;
 use crate::support::misbehaving::{Behaviour, Receiver};
 use crate::support::queue::{accept_messages, agent_with_webhook, claim_of, finished, prepared, worker};
@@ -18,17 +19,17 @@ use crate::support::service::Part;
 use crate::support::waiting::within;
 use crate::support::wire::answer;
 
-async fn history(api: &TestApi, token: &str, query: &str) -> Answer {
-    api.send(token, Method::GET, &format!("{PATH}/history{query}"), &[], None).await
+async fn history(api: &TestApp, token: &str, query: &str) -> Answer {
+    api.request_with(token, Method::GET, &format!("{PATH}/history{query}"), &[], None).await
 }
 
-async fn rotate(api: &TestApi, token: &str, grace_seconds: u64) -> Answer {
+async fn rotate(api: &TestApp, token: &str, grace_seconds: u64) -> Answer {
     let rotate = format!("{PATH}/signing-secret/rotate");
-    api.send(token, Method::POST, &rotate, &[], Some(&json!({"grace_seconds": grace_seconds}))).await
+    api.request_with(token, Method::POST, &rotate, &[], Some(&json!({"grace_seconds": grace_seconds}))).await
 }
 
 /// The action and fields of each change, newest first.
-async fn changes(api: &TestApi, token: &str) -> Vec<(String, Value)> {
+async fn changes(api: &TestApp, token: &str) -> Vec<(String, Value)> {
     let answer = history(api, token, "").await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let data = answer.json()["data"].clone();
@@ -56,7 +57,7 @@ async fn records_the_author_and_time_of_each_change_but_no_value() {
     assert_eq!(put(&api, &second, &body).await.status, 200);
     assert_eq!(patch(&api, &admin, &json!({"enabled": false, "timeout_ms": null})).await.status, 200);
     let rotated = rotate(&api, &admin, 60).await.json();
-    assert_eq!(api.send(&admin, Method::DELETE, PATH, &[], None).await.status, 204);
+    assert_eq!(api.request_with(&admin, Method::DELETE, PATH, &[], None).await.status, 204);
 
     let expected = [
         change("deleted", json!([])),
@@ -77,7 +78,7 @@ async fn records_the_author_and_time_of_each_change_but_no_value() {
         created["signing_secret"].as_str().unwrap(),
         rotated["signing_secret"].as_str().unwrap(),
     ] {
-        assert!(!answer.text.contains(secret), "{secret} in {}", answer.text);
+        assert!(!answer.text().contains(secret), "{secret} in {}", answer.text());
     }
     let data = answer.json()["data"].as_array().unwrap().clone();
     let actors: Vec<&str> = data.iter().map(|change| change["actor"].as_str().unwrap()).collect();
@@ -100,7 +101,7 @@ async fn a_change_without_effect_is_not_in_the_history() {
     assert_eq!(rotate(&api, &admin, 600).await.status, 409);
     assert_eq!(changes(&api, &admin).await.len(), 5);
     for _ in 0..2 {
-        assert_eq!(api.send(&admin, Method::DELETE, PATH, &[], None).await.status, 204);
+        assert_eq!(api.request_with(&admin, Method::DELETE, PATH, &[], None).await.status, 204);
     }
     assert_eq!(changes(&api, &admin).await.len(), 6);
 }
@@ -150,7 +151,7 @@ async fn the_history_shows_that_the_service_disabled_a_config() {
     assert_eq!((&newest["actor"], &newest["fields"]), (&Value::Null, &json!(["enabled", "disabled_reason"])));
     // A user enables the config again. The history does not list the cleared field `disabled_reason`.
     let patched = client.put(&format!("{path}?tenant_id=acme"), &config).await;
-    assert_eq!(patched.status, 200, "{}", patched.text);
+    assert_eq!(patched.status, 200, "{}", patched.text());
     assert_eq!(client.get(&history).await.json()["data"][0]["fields"], json!(["enabled"]));
     service.stop().await;
 }
@@ -182,19 +183,19 @@ async fn keeps_the_newest_500_changes_of_an_agent_for_400_days() {
     put(&api, &admin, &full_body()).await;
     let many = "SELECT flametree.record_push_config_change('acme', agent, 'changed', 'somebody', ARRAY[n::text])
         FROM generate_series(1, 502) AS n CROSS JOIN (VALUES ('agent-1'), ('agent-2')) AS a (agent)";
-    sqlx::raw_sql(many).execute(&api.database.pool).await.unwrap();
+    sqlx::raw_sql(many).execute(&api.db.pool).await.unwrap();
     let rows = async || -> (i64, String) {
         let query = "SELECT count(*), min(fields[1]::integer)::text FROM flametree.push_config_changes WHERE agent_id = 'agent-1'";
-        let row = sqlx::raw_sql(query).fetch_one(&api.database.pool).await.unwrap();
+        let row = sqlx::raw_sql(query).fetch_one(&api.db.pool).await.unwrap();
         (row.get(0), row.get(1))
     };
     assert_eq!(rows().await, (500, "3".to_owned()));
     let age = "UPDATE flametree.push_config_changes SET changed_at = now() - interval '401 days'
         WHERE agent_id = 'agent-1' AND fields[1]::integer < 10";
-    sqlx::raw_sql(age).execute(&api.database.pool).await.unwrap();
+    sqlx::raw_sql(age).execute(&api.db.pool).await.unwrap();
     let days = std::time::Duration::from_hours(400 * 24);
-    assert_eq!(push_config_history::forget(&api.database, days, 5).await.unwrap(), 5);
-    assert_eq!(push_config_history::forget(&api.database, days, 5).await.unwrap(), 2);
+    assert_eq!(push_config_history::forget(&api.db, days, 5).await.unwrap(), 5);
+    assert_eq!(push_config_history::forget(&api.db, days, 5).await.unwrap(), 2);
     assert_eq!(rows().await, (493, "10".to_owned()));
 }
 
@@ -214,6 +215,6 @@ async fn a_tenant_sees_only_the_history_of_its_own_configs() {
     assert_eq!(changes(&api, &other).await.len(), 1);
     assert_eq!(changes(&api, &admin).await.len(), 1);
     // A config that is older than the history has no entries.
-    sqlx::raw_sql("DELETE FROM flametree.push_config_changes").execute(&api.database.pool).await.unwrap();
+    sqlx::raw_sql("DELETE FROM flametree.push_config_changes").execute(&api.db.pool).await.unwrap();
     assert_eq!(history(&api, &admin, "").await.json(), json!({"data": [], "next_cursor": null}));
 }

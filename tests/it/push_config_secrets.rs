@@ -14,17 +14,17 @@ use serde_json::json;
 use sqlx::Row as _;
 
 use crate::push_configs::{PATH, full_body, get, patch, put, started};
-use crate::support::config_api::TestApi;
+use crate::support::app::TestApp;
 
 /// The endpoint of the only push config in the database.
-pub async fn endpoint(api: &TestApi) -> EndpointId {
-    let row = sqlx::raw_sql("SELECT endpoint_id FROM flametree.push_configs").fetch_one(&api.database.pool).await;
+pub async fn endpoint(api: &TestApp) -> EndpointId {
+    let row = sqlx::raw_sql("SELECT endpoint_id FROM flametree.push_configs").fetch_one(&api.db.pool).await;
     EndpointId::from_uuid(row.unwrap().get(0))
 }
 
-pub async fn webhook(api: &TestApi) -> StoredWebhook {
+pub async fn webhook(api: &TestApp) -> StoredWebhook {
     let acme = TenantId::parse("acme").unwrap();
-    webhook_endpoint(&api.database, &api.keyring, &acme, endpoint(api).await).await.unwrap().unwrap()
+    webhook_endpoint(&api.db, &api.keyring, &acme, endpoint(api).await).await.unwrap().unwrap()
 }
 
 fn header<'a>(webhook: &'a StoredWebhook, name: &str) -> &'a str {
@@ -43,7 +43,7 @@ async fn a_sender_reads_the_stored_values_in_one_query() {
     assert_eq!(read.secrets[0].secret.expose(), created["signing_secret"].as_str().unwrap());
 
     let other = TenantId::parse("other").unwrap();
-    let missing = webhook_endpoint(&api.database, &api.keyring, &other, endpoint(&api).await).await.unwrap();
+    let missing = webhook_endpoint(&api.db, &api.keyring, &other, endpoint(&api).await).await.unwrap();
     assert_eq!(missing, None);
 }
 
@@ -70,10 +70,13 @@ async fn rejects_a_url_with_another_origin_unless_the_secrets_are_entered_again(
     let reentry = [("/headers/0/value".to_owned(), "secret_reentry_required".to_owned())];
     let answer = patch(&api, &admin, &json!({"url": "https://evil.test/webhook"})).await;
     assert_eq!((answer.status, answer.json()["code"].as_str()), (422, Some("secret_reentry_required")));
-    assert_eq!(answer.faults(), reentry);
+    assert_eq!(answer.faults_of("secret_reentry_required"), reentry);
     // The user must enter the secret again, even if the URL was cleared before the new URL was set.
     assert_eq!(patch(&api, &admin, &json!({"enabled": false, "url": null})).await.status, 200);
-    assert_eq!(patch(&api, &admin, &json!({"url": "https://evil.test/webhook"})).await.faults(), reentry);
+    assert_eq!(
+        patch(&api, &admin, &json!({"url": "https://evil.test/webhook"})).await.faults_of("secret_reentry_required"),
+        reentry
+    );
     assert_eq!(get(&api, &admin).await.json()["url"], json!(null));
 }
 
@@ -82,7 +85,7 @@ async fn no_secret_is_in_plaintext_in_any_table_or_error() {
     let (api, admin) = started().await;
     let created = put(&api, &admin, &full_body()).await.json();
     let rotate = format!("{PATH}/signing-secret/rotate");
-    let rotated = api.send(&admin, Method::POST, &rotate, &[], Some(&json!({}))).await.json();
+    let rotated = api.request_with(&admin, Method::POST, &rotate, &[], Some(&json!({}))).await.json();
     let whsec = |answer: &serde_json::Value| answer["signing_secret"].as_str().unwrap().to_owned();
     let entered = ["hunter2-first".to_owned(), "prod".to_owned(), whsec(&created), whsec(&rotated)];
     let dump = dump(&api).await;
@@ -107,20 +110,20 @@ async fn no_secret_is_in_plaintext_in_any_table_or_error() {
     for body in refused {
         for answer in [put(&api, &admin, &body).await, patch(&api, &admin, &body).await] {
             assert_eq!(answer.status, 422, "{body}");
-            assert!(!answer.text.contains("hunter2"), "{} repeats {body}", answer.text);
+            assert!(!answer.text().contains("hunter2"), "{} repeats {body}", answer.text());
         }
     }
 }
 
 /// Every row of every table as text.
-async fn dump(api: &TestApi) -> String {
+async fn dump(api: &TestApp) -> String {
     let tables = "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'flametree'";
-    let tables = sqlx::raw_sql(tables).fetch_all(&api.database.pool).await.unwrap();
+    let tables = sqlx::raw_sql(tables).fetch_all(&api.db.pool).await.unwrap();
     let mut dump = String::new();
     for table in tables {
         let table: String = table.get(0);
         let rows = sqlx::AssertSqlSafe(format!("SELECT coalesce(string_agg(t::text, E'\\n'), '') FROM {table} AS t"));
-        let rows: String = sqlx::raw_sql(rows).fetch_one(&api.database.pool).await.unwrap().get(0);
+        let rows: String = sqlx::raw_sql(rows).fetch_one(&api.db.pool).await.unwrap().get(0);
         writeln!(dump, "{table}\n{rows}").unwrap();
     }
     dump
@@ -145,16 +148,16 @@ async fn encrypted_values_can_be_decrypted_only_in_their_row() {
     let id = endpoint(&api).await;
 
     let strange = Keyring::generate().0;
-    let error = webhook_endpoint(&api.database, &strange, &acme, id).await.unwrap_err();
+    let error = webhook_endpoint(&api.db, &strange, &acme, id).await.unwrap_err();
     assert!(matches!(error, SealedError::Unopened { source: OpenError::Forged, .. }), "{error:?}");
     let renamed = Keyring::parse(&format!("new:{}", STANDARD.encode([7; 32]))).unwrap();
-    let error = webhook_endpoint(&api.database, &renamed, &acme, id).await.unwrap_err().to_string();
+    let error = webhook_endpoint(&api.db, &renamed, &acme, id).await.unwrap_err().to_string();
     assert!(error.contains("no key `local`"), "{error}");
 
     // Swaps the encrypted value of one header with the plain value of the other header.
     let swap = "UPDATE flametree.push_configs SET header_values = ARRAY[header_values[2], header_values[1]]";
-    sqlx::raw_sql(swap).execute(&api.database.pool).await.unwrap();
+    sqlx::raw_sql(swap).execute(&api.db.pool).await.unwrap();
     let answer = get(&api, &admin).await;
     assert_eq!(answer.status, 500);
-    assert!(!answer.text.contains("hunter2") && !answer.text.contains("local"), "{}", answer.text);
+    assert!(!answer.text().contains("hunter2") && !answer.text().contains("local"), "{}", answer.text());
 }

@@ -21,13 +21,13 @@ async fn start() -> (Push, Receiver) {
 async fn renew(push: &Push, old: &Value, new: &Value) -> (u16, String) {
     let answer = anonymous(&push.service.client(""), &json!({"old": old, "new": new})).await;
     let code = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default()["code"].clone();
-    (answer.status.as_u16(), code.as_str().unwrap_or_default().to_owned())
+    (answer.status, code.as_str().unwrap_or_default().to_owned())
 }
 
-async fn anonymous(client: &Client, body: &Value) -> crate::support::api::Answer {
+async fn anonymous(client: &Client, body: &Value) -> crate::support::answer::Answer {
     let request = Request::builder().method(Method::POST).uri(RENEWALS).header("content-type", "application/json");
     let body = Bytes::from(serde_json::to_vec(body).unwrap());
-    crate::support::api::send(client.address(), request.body(body).unwrap()).await
+    crate::support::answer::send(client.address(), request.body(body).unwrap()).await
 }
 
 #[tokio::test]

@@ -140,7 +140,7 @@ async fn rejects_a_new_vapid_key_without_the_old_key_and_each_browser_keeps_its_
     assert_ne!(current, KEY[1]);
     let new = push.browser("user-1", "new", &receiver).await;
     let again = push.register("user-1", &old, &receiver).await;
-    assert_eq!(again.status, 200, "{}", again.text);
+    assert_eq!(again.status, 200, "{}", again.text());
     assert_eq!(push.assign("user-1").await, 2);
     assert_eq!(push.outcomes().await, ["delivered"; 2]);
     for (browser, key) in [(&old, KEY[1]), (&new, current.as_str())] {
@@ -200,18 +200,18 @@ async fn no_output_or_database_dump_contains_an_endpoint_or_a_key() {
     assert_eq!(push.assign("user-1").await, 3);
     push.outcomes().await;
     let refused = push.register("user-1", &Browser::new("refused"), &push_service("201 Created", "", "").await).await;
-    assert_eq!(refused.status, 422, "{}", refused.text);
+    assert_eq!(refused.status, 422, "{}", refused.text());
     let admin = push.deployment.client(&push.service);
     let deliveries = admin.get(&format!("/v1/deliveries?tenant_id={TENANT}")).await;
     let mut texts = vec![
-        ("an answer", refused.text),
-        ("a list", push.person("user-1").get("/v1/me/push-subscriptions").await.text),
+        ("an answer", refused.text().to_owned()),
+        ("a list", push.person("user-1").get("/v1/me/push-subscriptions").await.text().to_owned()),
         ("the metrics", push.service.metrics().await),
         ("the dump", dump(&push.deployment)),
     ];
     for one in deliveries.json()["data"].as_array().unwrap() {
         let path = format!("/v1/deliveries/{}?tenant_id={TENANT}", one["id"].as_str().unwrap());
-        texts.push(("a delivery", admin.get(&path).await.text));
+        texts.push(("a delivery", admin.get(&path).await.text().to_owned()));
     }
     texts.push(("the logs", push.service.stop().await));
     assert!(

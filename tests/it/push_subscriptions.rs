@@ -8,7 +8,8 @@ use flametree_notify::domain::role::Role;
 use serde_json::{Value, json};
 use sqlx::Row as _;
 
-use crate::support::api::{ACME, Answer, Options, TestApi};
+use crate::support::answer::Answer;
+use crate::support::app::{ACME, Options, TestApp};
 use crate::support::jwt::{self, SECRET, Signer, claims, with};
 use crate::support::misbehaving::{Behaviour, Receiver};
 use crate::support::push::{Browser, KEY};
@@ -19,30 +20,30 @@ use crate::support::wire::answer;
 const PATH: &str = "/v1/me/push-subscriptions";
 const VENDOR: &str = "https://updates.push.services.mozilla.com";
 
-async fn api(hosts: Vec<String>) -> TestApi {
-    TestApi::with(Options { users: Some(jwt::by_secret()), push_hosts: Some(hosts), ..Options::default() }).await
+async fn api(hosts: Vec<String>) -> TestApp {
+    TestApp::with(Options { users: Some(jwt::by_secret()), push_hosts: Some(hosts), ..Options::default() }).await
 }
 
 fn person(user: &str, tenant: &str) -> String {
     Signer::secret(SECRET).token(&with(claims(Role::Operator, tenant), "sub", json!(user)))
 }
 
-async fn put(api: &TestApi, token: &str, body: &Value) -> Answer {
+async fn put(api: &TestApp, token: &str, body: &Value) -> Answer {
     api.request(Method::PUT, PATH, token, Some(body)).await
 }
 
-async fn ids(api: &TestApi, token: &str) -> Vec<String> {
+async fn ids(api: &TestApp, token: &str) -> Vec<String> {
     let list = api.get(PATH, token).await.expect(200);
     let data = list["data"].as_array().unwrap();
     data.iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
 }
 
-async fn number(api: &TestApi, query: &'static str) -> i64 {
+async fn number(api: &TestApp, query: &'static str) -> i64 {
     sqlx::raw_sql(query).fetch_one(&api.db.pool).await.unwrap().get(0)
 }
 
 /// Registers a browser at a push service that returns this response. Also returns the path of the browser's test route.
-async fn tested(status: &str, body: &str) -> (TestApi, Receiver, Browser, String) {
+async fn tested(status: &str, body: &str) -> (TestApp, Receiver, Browser, String) {
     let receiver = Receiver::start(Behaviour::Answers(answer(status, "", body.as_bytes()))).await;
     let api = api(vec![receiver.address.to_string()]).await;
     let browser = Browser::new("a");
@@ -54,7 +55,7 @@ async fn tested(status: &str, body: &str) -> (TestApi, Receiver, Browser, String
 
 #[tokio::test]
 async fn browser_push_requires_vapid_keys() {
-    let api = TestApi::with(Options { users: Some(jwt::by_secret()), ..Options::default() }).await;
+    let api = TestApp::with(Options { users: Some(jwt::by_secret()), ..Options::default() }).await;
     let me = person("user-1", ACME);
     api.get("/v1/push/vapid-public-key", &me).await.problem(404, "browser_push_not_configured");
     put(&api, &me, &Browser::new("a").subscription(VENDOR)).await.problem(404, "browser_push_not_configured");
@@ -155,7 +156,7 @@ async fn if_several_users_register_a_browser_at_once_the_browser_belongs_to_one_
     let body = Browser::new("shared").subscription(VENDOR);
     let turns = (0..64).map(|number| {
         let (api, body) = (std::sync::Arc::clone(&api), body.clone());
-        async move { put(&api, &person(&format!("user-{}", number % 8), ACME), &body).await.status.as_u16() }
+        async move { put(&api, &person(&format!("user-{}", number % 8), ACME), &body).await.status }
     });
     let statuses = all(turns).await;
     assert!(statuses.iter().all(|status| [200, 201].contains(status)), "{statuses:?}");

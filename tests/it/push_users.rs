@@ -66,7 +66,7 @@ async fn a_browser_with_a_new_user_receives_no_messages_for_the_previous_user() 
     assert_eq!(push.assign("user-1").await, 1);
     assert_eq!(push.outcomes().await, ["delivered"]);
     let moved = push.register("user-2", &shared, &receiver).await;
-    assert_eq!(moved.status, 201, "{}", moved.text);
+    assert_eq!(moved.status, 201, "{}", moved.text());
     assert_eq!(push.say("for the first").await, 0);
     assert_eq!(push.post(&json!({"type": "session_assigned", "assignee_id": "user-2", "session_id": "s-2"})).await, 1);
     assert_eq!(push.outcomes().await, ["delivered"; 2]);

@@ -21,7 +21,7 @@ const NOWHERE: &str = "http://127.0.0.1:1/nowhere";
 pub async fn point(api: &Client, agent: &str, url: &str, headers: &Value) {
     let config = json!({"enabled": true, "url": url, "events": ["user_message"], "headers": headers});
     let answer = api.put(&format!("/v1/agents/{agent}/push-config?tenant_id={TENANT}"), &config).await;
-    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 /// Requests a replay of all failed deliveries, and returns its path.
@@ -29,7 +29,7 @@ pub async fn ask(api: &Client, agent: &str, request: &Value) -> String {
     let mut body = json!({"from": "2026-01-01T00:00:00Z"});
     body.as_object_mut().unwrap().extend(request.as_object().unwrap().clone());
     let answer = api.post(&format!("/v1/agents/{agent}/replays?tenant_id={TENANT}"), &body).await;
-    assert_eq!(answer.status, 202, "{}", answer.text);
+    assert_eq!(answer.status, 202, "{}", answer.text());
     format!("/v1/operations/{}?tenant_id={TENANT}", answer.json()["id"].as_str().unwrap())
 }
 
@@ -77,7 +77,7 @@ async fn a_replay_keeps_the_webhook_id_and_uses_the_current_settings() {
     point(&api, "agent-1", &receiver.url(), &header("second")).await;
     let first = api.get(&event_path).await.json()["deliveries"][0]["id"].as_str().unwrap().to_owned();
     let replayed = api.post(&format!("/v1/deliveries/{first}/replay?tenant_id={TENANT}"), &Value::Null).await;
-    assert_eq!(replayed.status, 202, "{}", replayed.text);
+    assert_eq!(replayed.status, 202, "{}", replayed.text());
     within(PATIENCE, "the replay is delivered", async || outcomes().await == ["http_error", "delivered"]).await;
 
     let seen = receiver.seen();
@@ -149,7 +149,7 @@ async fn a_canceled_replay_creates_no_more_deliveries() {
     within(PATIENCE, "the replay has started", async || replayed().await > 0).await;
     let (operation, _) = path.split_once('?').unwrap();
     let canceled = api.post(&format!("{operation}/cancel?tenant_id={TENANT}"), &Value::Null).await;
-    assert_eq!((canceled.status, &canceled.json()["state"]), (200, &json!("canceled")), "{}", canceled.text);
+    assert_eq!((canceled.status, &canceled.json()["state"]), (200, &json!("canceled")), "{}", canceled.text());
     let done = canceled.json()["replay"]["replayed"].as_u64().unwrap();
     assert!((1..2_500).contains(&done), "{done}");
 

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use crate::support::api::{ACME, Answer, TestApi};
+use crate::support::answer::Answer;
+use crate::support::app::{ACME, TestApp};
 use crate::support::queue;
 use crate::support::seed::{self, SeededDelivery, SeededEvent, yesterday_noon};
 use crate::support::waiting::all;
@@ -21,21 +22,21 @@ use crate::support::waiting::all;
 const TODAY: Uuid = Uuid::from_u128(9);
 
 /// Inserts an event of yesterday with a failed delivery.
-async fn failed(api: &TestApi, milliseconds: i64) -> EventId {
+async fn failed(api: &TestApp, milliseconds: i64) -> EventId {
     let event = seed::event(&api.db, milliseconds, &SeededEvent::default()).await;
     let failed = SeededDelivery { outcome: "http_error", http_status: Some(500), ..SeededDelivery::default() };
     seed::delivery(&api.db, ACME, event, 1, &failed).await;
     event
 }
 
-async fn replay(api: &TestApi, token: &str, event: EventId, ordinal: u16) -> Answer {
+async fn replay(api: &TestApp, token: &str, event: EventId, ordinal: u16) -> Answer {
     let path = format!("/v1/deliveries/{}/replay", event.delivery(ordinal));
     api.request(Method::POST, &path, token, None).await
 }
 
 #[tokio::test]
 async fn a_replay_creates_the_next_delivery_of_the_event_for_the_current_endpoint() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let event = failed(&api, yesterday_noon(&api.db).await).await;
     seed::push_config(&api.db, ACME, "agent-1", TODAY, "https://example.com/today").await;
@@ -81,7 +82,7 @@ async fn the_response_to_a_repeated_event_does_not_count_replays() {
 
 #[tokio::test]
 async fn concurrent_requests_create_one_replay() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let event = failed(&api, yesterday_noon(&api.db).await).await;
     seed::push_config(&api.db, ACME, "agent-1", TODAY, "https://example.com/today").await;
@@ -89,10 +90,10 @@ async fn concurrent_requests_create_one_replay() {
     let (address, authorization) = (api.address, format!("Bearer {token}"));
     let ask = || {
         let request = Request::builder().method(Method::POST).uri(&path).header("authorization", &authorization);
-        crate::support::api::send(address, request.body(Vec::new().into()).unwrap())
+        crate::support::answer::send(address, request.body(Vec::new().into()).unwrap())
     };
     let answers = all((0..16).map(|_| ask())).await;
-    let count = |status: u16| answers.iter().filter(|answer| answer.status.as_u16() == status).count();
+    let count = |status: u16| answers.iter().filter(|answer| answer.status == status).count();
     assert_eq!((count(202), count(409)), (1, 15), "{answers:?}");
 }
 
@@ -106,14 +107,14 @@ fn keyed(token: &str, event: EventId, ordinal: u16, key: &str) -> Request<Bytes>
     request.body(Bytes::new()).unwrap()
 }
 
-async fn ready_deliveries(api: &TestApi) -> i64 {
+async fn ready_deliveries(api: &TestApp) -> i64 {
     let query = "SELECT count(*) FROM flametree.ready_deliveries";
     sqlx::raw_sql(query).fetch_one(&api.db.pool).await.unwrap().get(0)
 }
 
 #[tokio::test]
 async fn a_repeated_request_with_the_same_key_returns_the_first_replay() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let noon = yesterday_noon(&api.db).await;
     let (event, other_event) = (failed(&api, noon).await, failed(&api, noon + 1).await);
@@ -144,13 +145,13 @@ async fn a_repeated_request_with_the_same_key_returns_the_first_replay() {
 
 #[tokio::test]
 async fn concurrent_requests_with_one_key_create_and_return_the_same_replay() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let event = failed(&api, yesterday_noon(&api.db).await).await;
     seed::push_config(&api.db, ACME, "agent-1", TODAY, "https://example.com/today").await;
-    let requests = (0..8).map(|_| crate::support::api::send(api.address, keyed(&token, event, 1, "at-once")));
+    let requests = (0..8).map(|_| crate::support::answer::send(api.address, keyed(&token, event, 1, "at-once")));
     let answers = all(requests).await;
-    let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status.as_u16()).collect();
+    let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 200, 200, 200, 200, 200, 200, 202], "{answers:?}");
     assert!(answers.iter().all(|answer| answer.json()["id"] == event.delivery(2).to_string()), "{answers:?}");
@@ -159,7 +160,7 @@ async fn concurrent_requests_with_one_key_create_and_return_the_same_replay() {
 
 #[tokio::test]
 async fn concurrent_requests_for_different_events_with_one_key_create_one_replay() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let noon = yesterday_noon(&api.db).await;
     let mut events = Vec::new();
@@ -167,9 +168,10 @@ async fn concurrent_requests_for_different_events_with_one_key_create_one_replay
         events.push(failed(&api, noon + number).await);
     }
     seed::push_config(&api.db, ACME, "agent-1", TODAY, "https://example.com/today").await;
-    let requests = events.iter().map(|event| crate::support::api::send(api.address, keyed(&token, *event, 1, "one")));
+    let requests =
+        events.iter().map(|event| crate::support::answer::send(api.address, keyed(&token, *event, 1, "one")));
     let answers = all(requests.collect::<Vec<_>>()).await;
-    let (made, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status.as_u16() == 202);
+    let (made, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 202);
     assert_eq!((made.len(), ready_deliveries(&api).await), (1, 1), "{answers:?}");
     for answer in refused {
         answer.problem(409, "idempotency_conflict");
@@ -181,7 +183,7 @@ async fn concurrent_requests_for_different_events_with_one_key_create_one_replay
 
 #[tokio::test]
 async fn rejects_deliveries_that_cannot_be_replayed_and_changes_nothing() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let noon = yesterday_noon(&api.db).await;
     let event = failed(&api, noon).await;
@@ -220,7 +222,7 @@ async fn rejects_deliveries_that_cannot_be_replayed_and_changes_nothing() {
 }
 
 /// Requests a replay of an agent's deliveries with an idempotency key.
-async fn ask(api: &TestApi, token: &str, agent: &str, key: &str, body: &Value) -> Answer {
+async fn ask(api: &TestApp, token: &str, agent: &str, key: &str, body: &Value) -> Answer {
     let request = Request::builder()
         .method(Method::POST)
         .uri(format!("/v1/agents/{agent}/replays"))
@@ -232,7 +234,7 @@ async fn ask(api: &TestApi, token: &str, agent: &str, key: &str, body: &Value) -
 
 #[tokio::test]
 async fn repeated_requests_with_one_key_create_one_operation() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let body = json!({"from": "2026-01-01T00:00:00Z", "outcomes": ["failed", "interrupted"], "dry_run": false});
     let first = ask(&api, &token, "agent-1", "again-1", &body).await.expect(202);
@@ -260,7 +262,7 @@ async fn repeated_requests_with_one_key_create_one_operation() {
 
 #[tokio::test]
 async fn reports_every_fault_of_a_request() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let body = json!({"from": 1, "outcomes": ["lost"], "limit": 100_001, "since": "yesterday"});
     let faults = api.post("/v1/agents/agent-1/replays", &token, &body).await.faults();
@@ -272,7 +274,7 @@ async fn reports_every_fault_of_a_request() {
 
 #[tokio::test]
 async fn an_operation_belongs_to_its_tenant_and_can_be_canceled_once() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Admin, Some(ACME)).await;
     let body = json!({"from": "2026-01-01T00:00:00Z"});
     let entered = api.post("/v1/agents/agent-1/replays", &token, &body).await.expect(202);

@@ -172,11 +172,11 @@ async fn signing_secrets(deployment: &Deployment, admin: &Client) -> Vec<Secret>
         ]);
         let config = json!({"enabled": true, "url": url, "headers": headers, "events": ["user_message"]});
         let answer = admin.put(&config_path(agent), &config).await;
-        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert_eq!(answer.status, 200, "{}", answer.text());
         secrets.push(signing_secret(&answer.json()));
         let rotate = config_path(agent).replace("push-config", "push-config/signing-secret/rotate");
         let answer = admin.post(&rotate, &json!({})).await;
-        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert_eq!(answer.status, 200, "{}", answer.text());
         secrets.push(signing_secret(&answer.json()));
     }
     secrets
@@ -188,7 +188,7 @@ fn config_path(agent: &str) -> String {
 
 async fn other_token(admin: &Client) -> Secret {
     let answer = admin.post("/v1/tokens", &json!({"name": "other", "role": "viewer"})).await;
-    assert_eq!(answer.status, 201, "{}", answer.text);
+    assert_eq!(answer.status, 201, "{}", answer.text());
     token_secret("another token", answer.json()["token"].as_str().unwrap())
 }
 
@@ -208,15 +208,15 @@ async fn refused_requests(deployment: &Deployment, admin: &Client) -> Vec<(Strin
     let mut texts = Vec::new();
     for body in bodies {
         let answer = admin.put(&config_path("agent-1"), &body).await;
-        assert_eq!(answer.status, 422, "{body}: {}", answer.text);
-        texts.push((format!("the answer to {}", body.to_string().replace(REFUSED, "...")), answer.text));
+        assert_eq!(answer.status, 422, "{body}: {}", answer.text());
+        texts.push((format!("the answer to {}", body.to_string().replace(REFUSED, "...")), answer.text().to_owned()));
     }
     let mut unfinished = message("agent-1", 0);
     unfinished["metadata"] = json!({"key": REFUSED});
     unfinished["text"] = json!([REFUSED]);
     let answer = admin.post("/v1/events", &unfinished).await;
-    assert_eq!(answer.status, 422, "{}", answer.text);
-    texts.push(("the response to an event".to_owned(), answer.text));
+    assert_eq!(answer.status, 422, "{}", answer.text());
+    texts.push(("the response to an event".to_owned(), answer.text().to_owned()));
     texts
 }
 
@@ -238,12 +238,12 @@ async fn reads(admin: &Client, deliveries: &[String], event: &str) -> Vec<(Strin
     let mut texts = Vec::new();
     for path in paths {
         let answer = admin.get(&path).await;
-        assert!([200, 422].contains(&answer.status), "{path}: {}", answer.text);
-        texts.push((path, answer.text));
+        assert!([200, 422].contains(&answer.status), "{path}: {}", answer.text());
+        texts.push((path, answer.text().to_owned()));
     }
     let again = admin.request(Method::PATCH, &config_path("agent-1"), Some(&json!({"enabled": true}))).await.unwrap();
-    assert_eq!(again.status, 200, "{}", again.text);
-    texts.push(("a patch's answer".to_owned(), again.text));
+    assert_eq!(again.status, 200, "{}", again.text());
+    texts.push(("a patch's answer".to_owned(), again.text().to_owned()));
     texts
 }
 

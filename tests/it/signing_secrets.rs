@@ -6,14 +6,15 @@ use serde_json::{Value, json};
 
 use crate::push_config_secrets::webhook;
 use crate::push_configs::{PATH, full_body, get, patch, put, started};
-use crate::support::config_api::{Answer, TestApi};
+use crate::support::answer::Answer;
+use crate::support::app::TestApp;
 
-async fn rotate(api: &TestApi, token: &str, body: &Value) -> Answer {
-    api.send(token, Method::POST, &format!("{PATH}/signing-secret/rotate"), &[], Some(body)).await
+async fn rotate(api: &TestApp, token: &str, body: &Value) -> Answer {
+    api.request_with(token, Method::POST, &format!("{PATH}/signing-secret/rotate"), &[], Some(body)).await
 }
 
-async fn listed(api: &TestApi, token: &str) -> Answer {
-    api.send(token, Method::GET, &format!("{PATH}/signing-secret"), &[], None).await
+async fn listed(api: &TestApp, token: &str) -> Answer {
+    api.request_with(token, Method::GET, &format!("{PATH}/signing-secret"), &[], None).await
 }
 
 fn secret(answer: &Answer) -> String {
@@ -21,7 +22,7 @@ fn secret(answer: &Answer) -> String {
 }
 
 /// The secrets with which the webhook sender signs now.
-async fn live(api: &TestApi) -> Vec<String> {
+async fn live(api: &TestApp) -> Vec<String> {
     webhook(api).await.secrets.iter().map(|stored| stored.secret.expose().to_owned()).collect()
 }
 
@@ -44,7 +45,7 @@ async fn shows_a_secret_once_and_later_only_its_description() {
     let again = put(&api, &admin, &full_body()).await;
     let read = get(&api, &admin).await;
     for answer in [&answer, &again, &read] {
-        assert!(!answer.text.contains("whsec_"), "{}", answer.text);
+        assert!(!answer.text().contains("whsec_"), "{}", answer.text());
     }
     assert_eq!(live(&api).await, [secret(&created)]);
 }
@@ -108,7 +109,7 @@ async fn a_url_of_another_origin_gets_a_new_secret_and_the_old_secrets_expire_at
     assert_eq!(live(&api).await, [third.as_str()]);
     assert!(first != second && second != third);
     // The history records the new secret with the change that clears the URL, not with the change that sets the next URL.
-    let history = api.send(&admin, Method::GET, &format!("{PATH}/history"), &[], None).await.json();
+    let history = api.request_with(&admin, Method::GET, &format!("{PATH}/history"), &[], None).await.json();
     let fields = |number: usize| history["data"][number]["fields"].as_array().unwrap().clone();
     assert!(fields(1).contains(&json!("signing_secret")) && !fields(0).contains(&json!("signing_secret")), "{history}");
 }
@@ -140,7 +141,7 @@ async fn rejects_an_invalid_grace_period_and_too_many_secrets() {
 async fn removing_a_config_removes_its_secrets() {
     let (api, admin) = started().await;
     let first = put(&api, &admin, &full_body()).await;
-    api.send(&admin, Method::DELETE, PATH, &[], None).await;
+    api.request_with(&admin, Method::DELETE, PATH, &[], None).await;
     let second = put(&api, &admin, &full_body()).await;
     assert_ne!(secret(&first), secret(&second));
     assert_eq!(live(&api).await, [secret(&second)]);

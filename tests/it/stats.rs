@@ -5,7 +5,7 @@ use flametree_notify::store::stats;
 use serde_json::{Value, json};
 use sqlx::Row as _;
 
-use crate::support::api::{ACME, TestApi};
+use crate::support::app::{ACME, TestApp};
 use crate::support::seed::{self, yesterday_noon};
 
 /// The number of deliveries, one for each event. An event was accepted every 3 seconds for three hours, starting at noon
@@ -14,7 +14,7 @@ const DELIVERIES: i64 = 3_600;
 /// The number of deliveries that one transaction recorded.
 const BATCH: i64 = 25;
 
-async fn log(api: &TestApi) -> i64 {
+async fn log(api: &TestApp) -> i64 {
     let noon = yesterday_noon(&api.db).await;
     let id = format!("(lpad(to_hex({noon} + n * 3000), 12, '0') || '7000800000000000000");
     for statement in [
@@ -40,7 +40,7 @@ async fn log(api: &TestApi) -> i64 {
 }
 
 /// Statistics of agent-0 in a time range, counted from its delivery records.
-async fn expected(api: &TestApi, from: i64, to: i64, channel: &str) -> Value {
+async fn expected(api: &TestApp, from: i64, to: i64, channel: &str) -> Value {
     let query = format!(
         "SELECT count(*), count(*) FILTER (WHERE outcome = 'delivered'), count(*) FILTER (WHERE outcome = 'timeout'),
                 count(*) FILTER (WHERE outcome = 'canceled'), count(*) FILTER (WHERE duration_us > 0),
@@ -63,7 +63,7 @@ fn time(milliseconds: i64) -> String {
     chrono::DateTime::from_timestamp_millis(milliseconds).unwrap().format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-async fn compare(api: &TestApi, token: &str, from: i64, to: i64, channel: Option<&str>) {
+async fn compare(api: &TestApp, token: &str, from: i64, to: i64, channel: Option<&str>) {
     let parameter = channel.map(|channel| format!("&channel={channel}")).unwrap_or_default();
     let path = format!("/v1/agents/agent-0/stats?from={}&to={}{parameter}", time(from), time(to));
     let found = api.get(&path, token).await.expect(200);
@@ -85,7 +85,7 @@ async fn compare(api: &TestApi, token: &str, from: i64, to: i64, channel: Option
     }
 }
 
-async fn compare_ranges(api: &TestApi, token: &str, noon: i64) {
+async fn compare_ranges(api: &TestApp, token: &str, noon: i64) {
     const MINUTE: i64 = 60_000;
     for (from, to, channel) in [
         (0, 180, None),
@@ -105,7 +105,7 @@ async fn compare_ranges(api: &TestApi, token: &str, noon: i64) {
 
 #[tokio::test]
 async fn counts_match_the_delivery_records_before_during_and_after_rollups() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let noon = log(&api).await;
     compare_ranges(&api, &token, noon).await;
@@ -125,7 +125,7 @@ async fn counts_match_the_delivery_records_before_during_and_after_rollups() {
 
 #[tokio::test]
 async fn the_default_range_is_the_last_day_and_tenants_see_only_their_statistics() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     log(&api).await;
     let day = api.get("/v1/agents/agent-1/stats", &token).await.expect(200);

@@ -12,7 +12,7 @@ use serde_json::Value;
 use sqlx::{Connection as _, Row as _};
 use tokio::task::JoinSet;
 
-use crate::support::api::{ACME, TestApi};
+use crate::support::app::{ACME, TestApp};
 use crate::support::deployment::{Deployment, TENANT, agents};
 use crate::support::postgres::TestDatabase;
 use crate::support::queue;
@@ -50,7 +50,7 @@ pub async fn roll_up_all(db: &Db) {
 
 #[tokio::test]
 async fn counts_an_outcome_exactly_once_even_if_it_commits_late() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Viewer, Some(ACME)).await;
     let noon = yesterday_noon(&api.db).await;
     for n in 0..3 {

@@ -9,7 +9,8 @@ use futures_util::{StreamExt as _, stream};
 use http::Method;
 use serde_json::json;
 
-use crate::support::client::{Answer, Client};
+use crate::support::answer::Answer;
+use crate::support::client::Client;
 use crate::support::collector::{Collector, Mood};
 use crate::support::deployment::{Database, Deployment, TENANT, agents};
 use crate::support::jwt::{Signer, published};
@@ -126,7 +127,7 @@ async fn hang(deployment: &Deployment, api: &Service, attempts: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_task_stops_the_process_with_an_error_that_names_the_task() {
     let complete = Complete::new().await;
-    let failing = stream::iter(TaskName::ALL).map(|task| complete.fail(*task));
+    let failing = stream::iter(TaskName::ALL).map(|task| complete.fail(task));
     failing.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
 }
 

@@ -35,7 +35,7 @@ impl Traced {
         let config = json!({"enabled": true, "url": receiver.url(), "events": ["user_message"]});
         let path = format!("/v1/agents/agent-1/push-config?tenant_id={TENANT}");
         let saved = deployment.client(&service).put(&path, &config).await;
-        assert_eq!(saved.status, 200, "{}", saved.text);
+        assert_eq!(saved.status, 200, "{}", saved.text());
         Self { deployment, service, receiver }
     }
 
@@ -47,7 +47,7 @@ impl Traced {
         let client = self.deployment.client(&self.service);
         let body = message("agent-1", number);
         let answer = client.request_with(Method::POST, "/v1/events", headers, Some(&body)).await.unwrap();
-        assert_eq!(answer.status, 202, "{}", answer.text);
+        assert_eq!(answer.status, 202, "{}", answer.text());
         answer.json()["id"].as_str().unwrap().parse().unwrap()
     }
 
@@ -150,7 +150,7 @@ async fn an_event_without_a_trace_starts_a_trace_that_is_not_stored() {
 
     let batch = json!({"events": [message("agent-1", 2), message("agent-1", 3)]});
     let posted = traced.deployment.client(&traced.service).post("/v1/events/batch", &batch).await;
-    assert_eq!(posted.status, 200, "{}", posted.text);
+    assert_eq!(posted.status, 200, "{}", posted.text());
     let acceptances = collector.named("accept", 3).await;
     assert_eq!(collector.named("deliver webhook", 3).await.len(), acceptances.len());
     let row = sqlx::raw_sql("SELECT count(*), count(trace) FROM flametree.events")
@@ -168,7 +168,7 @@ async fn an_unsampled_trace_reaches_the_webhook_as_unsampled_and_reaches_no_coll
     let client = traced.deployment.client(&traced.service);
     let headers = [("traceparent", &*traceparent("00"))];
     let posted = client.request_with(Method::POST, "/v1/events/batch", &headers, Some(&events)).await.unwrap();
-    assert_eq!(posted.status, 200, "{}", posted.text);
+    assert_eq!(posted.status, 200, "{}", posted.text());
     for result in posted.json()["results"].as_array().unwrap() {
         let event: EventId = result["id"].as_str().unwrap().parse().unwrap();
         let attempted = end_of(event.delivery(1).uuid());
@@ -179,7 +179,7 @@ async fn an_unsampled_trace_reaches_the_webhook_as_unsampled_and_reaches_no_coll
     let stranger = traced.service.client("ftn_stranger");
     let refused =
         stranger.request_with(Method::POST, "/v1/events", &headers, Some(&message("agent-1", 3))).await.unwrap();
-    assert_eq!(refused.status, 401, "{}", refused.text);
+    assert_eq!(refused.status, 401, "{}", refused.text());
     traced.deployment.drained(PATIENCE).await;
     traced.service.stop().await;
     assert!(collector.spans().iter().all(|span| hex(&span.trace_id) != TRACE));

@@ -4,7 +4,7 @@ use ::http::Method;
 use flametree_notify::domain::role::Role;
 use serde_json::{Value, json};
 
-use crate::support::api::{ACME, Options, TestApi};
+use crate::support::app::{ACME, Options, TestApp};
 use crate::support::jwt::{self, SECRET, Signer, claims, with};
 use crate::support::push::Browser;
 
@@ -19,18 +19,18 @@ fn path(user: &str) -> String {
     format!("/v1/users/{user}/push-subscriptions")
 }
 
-async fn api() -> TestApi {
-    TestApi::with(Options { users: Some(jwt::by_secret()), push_hosts: Some(Vec::new()), ..Options::default() }).await
+async fn api() -> TestApp {
+    TestApp::with(Options { users: Some(jwt::by_secret()), push_hosts: Some(Vec::new()), ..Options::default() }).await
 }
 
 /// Registers a browser for the user. Returns the browser as the API shows it.
-async fn registered(api: &TestApi, user: &str, tenant: &str, browser: &str) -> Value {
+async fn registered(api: &TestApp, user: &str, tenant: &str, browser: &str) -> Value {
     let body = Browser::new(browser).subscription(VENDOR);
     let token = person(user, Role::Operator, tenant);
     api.request(Method::PUT, "/v1/me/push-subscriptions", &token, Some(&body)).await.expect(201)
 }
 
-async fn listed(api: &TestApi, path: &str, token: &str) -> Vec<Value> {
+async fn listed(api: &TestApp, path: &str, token: &str) -> Vec<Value> {
     let list = api.get(path, token).await.expect(200);
     assert_eq!(list["next_cursor"], Value::Null);
     list["data"].as_array().unwrap().clone()

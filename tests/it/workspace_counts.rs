@@ -11,7 +11,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
-use crate::support::api::TestApi;
+use crate::support::app::TestApp;
 use crate::support::postgres::TestDatabase;
 use crate::support::seed;
 
@@ -76,7 +76,7 @@ fn event(tenant: &str, session: &str, happened: Happened, key: Option<&str>) -> 
 }
 
 /// Posts events by HTTP or SQL: in one batch or transaction if `together` is true, and otherwise one by one.
-async fn arrive(api: &TestApi, token: &str, way: Way, together: bool, events: Vec<Value>) {
+async fn arrive(api: &TestApp, token: &str, way: Way, together: bool, events: Vec<Value>) {
     let transaction = |events: &[Value]| {
         let calls = events.iter().map(|event| format!("SELECT flametree.enqueue_event($event${event}$event$);"));
         format!("BEGIN; {} COMMIT", calls.collect::<String>())
@@ -90,7 +90,7 @@ async fn arrive(api: &TestApi, token: &str, way: Way, together: bool, events: Ve
         (Way::Http, false) => {
             for event in events {
                 let answer = api.post("/v1/events", token, &event).await;
-                assert!([200, 202].contains(&answer.status.as_u16()), "{answer:?}");
+                assert!([200, 202].contains(&answer.status), "{answer:?}");
             }
         }
         (Way::Sql, true) => seed::run(&api.db, transaction(&events)).await,
@@ -102,7 +102,7 @@ async fn arrive(api: &TestApi, token: &str, way: Way, together: bool, events: Ve
     }
 }
 
-async fn active(api: &TestApi, token: &str, tenant: &str) -> Active {
+async fn active(api: &TestApp, token: &str, tenant: &str) -> Active {
     let document = api.get(&format!("/v1/workspace/active-conversations?tenant_id={tenant}"), token).await.expect(200);
     let conversations = document["conversations"].as_array().unwrap();
     assert_eq!(document["count"], conversations.len(), "{document}");
@@ -143,7 +143,7 @@ fn stories() -> Vec<Vec<Happened>> {
 
 #[tokio::test]
 async fn every_order_and_repetition_of_events_results_in_the_same_workspace() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Admin, None).await;
     let ways = [(Way::Http, true), (Way::Http, false), (Way::Sql, true), (Way::Sql, false)];
     for (number, (way, together)) in ways.into_iter().enumerate() {
@@ -193,7 +193,7 @@ fn arrivals() -> impl Strategy<Value = Vec<Group>> {
 
 #[tokio::test]
 async fn the_latest_time_determines_the_state_for_any_order_of_events_by_http_or_sql() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Admin, None).await;
     let mut runner = TestRunner::deterministic();
     for case in 0..150 {
@@ -230,7 +230,7 @@ async fn fill(db: &TestDatabase, resolved: u32, waiting: u32) {
 
 #[tokio::test]
 async fn counts_all_conversations_and_lists_the_latest_hundred() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Operator, Some("acme")).await;
     fill(&api.db, 10, 250).await;
     let document = api.get("/v1/workspace/active-conversations", &token).await.expect(200);

@@ -56,7 +56,7 @@ async fn counts_are_exact_after_processes_were_killed_while_accepting_events() {
         }
         drop(posting.await.unwrap());
         let again = deployment.client(&api).post("/v1/events/batch", &json!({ "events": batch })).await;
-        assert_eq!(again.status, 200, "{}", again.text);
+        assert_eq!(again.status, 200, "{}", again.text());
     }
     assert!(killed > 3);
     let path = format!("/v1/workspace/active-conversations?tenant_id={TENANT}");

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::support::api::{ACME, Options, TestApi};
+use crate::support::app::{ACME, Options, TestApp};
 use crate::support::seed;
 use crate::support::sse::{EventStream, Piece, try_open};
 use crate::support::waiting::eventually;
@@ -29,19 +29,19 @@ fn with_settings(change: impl FnOnce(&mut Settings)) -> Options {
     options
 }
 
-async fn posted(api: &TestApi, event: &Value) {
+async fn posted(api: &TestApp, event: &Value) {
     let service = api.token(Role::Service, Some(ACME)).await;
     api.post("/v1/events", &service, event).await.expect(202);
 }
 
-fn clients(api: &TestApi) -> String {
+fn clients(api: &TestApp) -> String {
     let text = api.metrics.render();
     text.lines().find_map(|line| line.strip_prefix("flametree_workspace_stream_clients ")).unwrap().to_owned()
 }
 
 #[tokio::test]
 async fn a_stream_starts_with_a_snapshot_and_sends_every_change_on_every_node() {
-    let near = TestApi::start().await;
+    let near = TestApp::start().await;
     let far = near.beside(Options::default()).await;
     let token = near.token(Role::Operator, Some(ACME)).await;
     posted(&near, &assigned("s-1", "user-7")).await;
@@ -81,7 +81,7 @@ async fn a_stream_starts_with_a_snapshot_and_sends_every_change_on_every_node() 
 
 #[tokio::test]
 async fn sends_a_change_that_commits_long_after_later_changes() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let token = api.token(Role::Operator, Some(ACME)).await;
     let mut stream = EventStream::open(api.address, &token, None).await;
     assert_eq!(stream.expect("snapshot").await.1, 0);
@@ -120,7 +120,7 @@ async fn a_tenant_whose_sessions_cannot_be_read_delays_no_other_tenant() {
     const REPAIR: &str = "
         DROP FUNCTION flametree.active_conversations;
         ALTER FUNCTION flametree.test_active_conversations RENAME TO active_conversations";
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let healthy = api.token(Role::Operator, Some(ACME)).await;
     let damaged = api.token(Role::Operator, Some("damaged")).await;
     let mut healthy = EventStream::open(api.address, &healthy, None).await;
@@ -138,7 +138,7 @@ async fn a_tenant_whose_sessions_cannot_be_read_delays_no_other_tenant() {
 
 #[tokio::test]
 async fn a_last_event_id_from_any_node_resumes_or_restarts_the_stream() {
-    let near = TestApi::start().await;
+    let near = TestApp::start().await;
     let far = near.beside(Options::default()).await;
     let token = near.token(Role::Operator, Some(ACME)).await;
     posted(&near, &assigned("s-1", "user-7")).await;
@@ -173,7 +173,7 @@ async fn comments_keep_an_idle_stream_open_and_no_request_timeout_ends_it() {
         http.body_timeout = Duration::from_millis(200);
         http.write_timeout = Duration::from_millis(200);
     });
-    let api = TestApi::with(settings).await;
+    let api = TestApp::with(settings).await;
     let token = api.token(Role::Operator, Some(ACME)).await;
     let mut stream = EventStream::open(api.address, &token, None).await;
     assert_eq!(stream.expect("snapshot").await.1, 0);
@@ -187,7 +187,7 @@ async fn comments_keep_an_idle_stream_open_and_no_request_timeout_ends_it() {
 
 #[tokio::test]
 async fn closes_the_stream_of_a_client_that_does_not_read() {
-    let api = TestApi::with(with_settings(|http| http.write_timeout = Duration::from_millis(500))).await;
+    let api = TestApp::with(with_settings(|http| http.write_timeout = Duration::from_millis(500))).await;
     let token = api.token(Role::Operator, Some(ACME)).await;
     let long = "x".repeat(120);
     let many: Vec<Value> = (0..100).map(|number| assigned(&format!("{number}{long}"), &long)).collect();
@@ -214,7 +214,7 @@ async fn ask(stream: &mut TcpStream, token: &str) {
 
 #[tokio::test]
 async fn limits_streams_for_each_caller_and_for_the_node() {
-    let api = TestApi::with(with_settings(|http| {
+    let api = TestApp::with(with_settings(|http| {
         http.workspace.max_streams = 3;
         http.workspace.max_streams_per_caller = 2;
     }))
@@ -242,7 +242,7 @@ async fn limits_streams_for_each_caller_and_for_the_node() {
 #[tokio::test]
 async fn a_stop_ends_every_stream_without_waiting() {
     // If the stop waited for the streams, it would not end during this test.
-    let api = TestApi::with(with_settings(|http| http.drain_timeout = Duration::from_hours(1))).await;
+    let api = TestApp::with(with_settings(|http| http.drain_timeout = Duration::from_hours(1))).await;
     let token = api.token(Role::Operator, Some(ACME)).await;
     let mut streams = Vec::new();
     for _ in 0..20 {
@@ -261,7 +261,7 @@ async fn a_stop_ends_every_stream_without_waiting() {
 
 #[tokio::test]
 async fn a_stream_ends_when_the_token_that_opened_it_is_revoked() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let admin = api.token(Role::Admin, Some(ACME)).await;
     let (id, token) = api.token_with_id(Role::Operator, Some(ACME)).await;
     let mut stays = EventStream::open(api.address, &admin, None).await;
@@ -275,7 +275,7 @@ async fn a_stream_ends_when_the_token_that_opened_it_is_revoked() {
 
 #[tokio::test]
 async fn a_metric_counts_the_conversations_of_all_tenants() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     for tenant in ["one", "other"] {
         seed::run(&api.db, enqueue(tenant, assigned("s-1", "user-7"))).await;
     }

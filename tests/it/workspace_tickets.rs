@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use flametree_notify::domain::role::Role;
 use serde_json::Value;
 
-use crate::support::api::{ACME, Options, TestApi};
+use crate::support::app::{ACME, Options, TestApp};
 use crate::support::deployment::Deployment;
 use crate::support::seed;
 use crate::support::service::Part;
 use crate::support::sse::{EventStream, try_open};
 use crate::workspace_stream::{assigned, enqueue};
 
-async fn ticket(api: &TestApi, token: &str) -> String {
+async fn ticket(api: &TestApp, token: &str) -> String {
     let made = api.request(::http::Method::POST, "/v1/workspace/stream-tickets", token, None).await.expect(201);
     assert!(made["expires_at"].is_string());
     made["ticket"].as_str().unwrap().to_owned()
@@ -30,7 +30,7 @@ async fn refused(address: SocketAddr, ticket: &str) {
 
 #[tokio::test]
 async fn a_ticket_opens_one_stream_once_on_any_node() {
-    let near = TestApi::start().await;
+    let near = TestApp::start().await;
     let far = near.beside(Options::default()).await;
     seed::run(&near.db, enqueue(ACME, assigned("s-1", "user-7"))).await;
     seed::run(&near.db, enqueue("other", assigned("s-2", "user-7"))).await;
@@ -55,7 +55,7 @@ async fn a_ticket_opens_one_stream_once_on_any_node() {
 
 #[tokio::test]
 async fn only_one_of_many_concurrent_users_of_a_ticket_gets_the_stream() {
-    let near = TestApi::start().await;
+    let near = TestApp::start().await;
     let far = near.beside(Options::default()).await;
     let operator = near.token(Role::Operator, Some(ACME)).await;
     let text = ticket(&near, &operator).await;
@@ -70,7 +70,7 @@ async fn only_one_of_many_concurrent_users_of_a_ticket_gets_the_stream() {
 
 #[tokio::test]
 async fn a_ticket_is_valid_only_for_the_stream() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let admin = api.token(Role::Admin, Some(ACME)).await;
     let text = ticket(&api, &admin).await;
     for path in ["/v1/deliveries", "/v1/tokens", "/v1/workspace/active-conversations"] {
@@ -91,7 +91,7 @@ async fn a_ticket_is_valid_only_for_the_stream() {
 
 #[tokio::test]
 async fn rejects_invalid_tickets() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let (id, operator) = api.token_with_id(Role::Operator, Some(ACME)).await;
     for unknown in ["", "x", &format!("ftt_{}", "A".repeat(43)), &operator] {
         refused(api.address, unknown).await;
@@ -112,7 +112,7 @@ async fn rejects_invalid_tickets() {
 
 #[tokio::test]
 async fn deletes_unused_tickets_and_stores_no_ticket_in_plaintext() {
-    let api = TestApi::start().await;
+    let api = TestApp::start().await;
     let operator = api.token(Role::Operator, Some(ACME)).await;
     let mut texts = Vec::new();
     for _ in 0..10 {
@@ -137,7 +137,7 @@ async fn no_log_at_any_level_contains_a_ticket_or_a_query() {
     let client = deployment.client(&service);
     let path = "/v1/workspace/stream-tickets?tenant_id=named-in-a-query";
     let made = client.post(path, &Value::Null).await;
-    assert_eq!(made.status, 201, "{}", made.text);
+    assert_eq!(made.status, 201, "{}", made.text());
     let text = made.json()["ticket"].as_str().unwrap().to_owned();
     let mut stream = open(client.address(), &text).await.unwrap();
     stream.expect("snapshot").await;

@@ -4,14 +4,15 @@ use ::http::Method;
 use flametree_notify::domain::role::Role;
 use serde_json::{Value, json};
 
-use crate::support::api::{ACME, Answer, Options, TestApi};
+use crate::support::answer::Answer;
+use crate::support::app::{ACME, Options, TestApp};
 use crate::support::jwt::{self, SECRET, Signer, claims, in_seconds, with};
 use crate::support::seed;
 use crate::support::sse::{EventStream, try_open};
 use crate::workspace_stream::{assigned, enqueue};
 
-async fn api_for_users() -> TestApi {
-    TestApi::with(Options { users: Some(jwt::by_secret()), ..Options::default() }).await
+async fn api_for_users() -> TestApp {
+    TestApp::with(Options { users: Some(jwt::by_secret()), ..Options::default() }).await
 }
 
 /// An operator of ACME with these additional claims.
@@ -21,11 +22,11 @@ fn operator(changed: &[(&str, Value)]) -> String {
     Signer::secret(SECRET).token(&all)
 }
 
-async fn ask_for_ticket(api: &TestApi, token: &str) -> Answer {
+async fn ask_for_ticket(api: &TestApp, token: &str) -> Answer {
     api.request(Method::POST, "/v1/workspace/stream-tickets", token, None).await
 }
 
-async fn open_by_ticket(api: &TestApi, token: &str) -> EventStream {
+async fn open_by_ticket(api: &TestApp, token: &str) -> EventStream {
     let made = ask_for_ticket(api, token).await.expect(201);
     let path = format!("/v1/workspace/stream?ticket={}", made["ticket"].as_str().unwrap());
     try_open(api.address, &path, &[]).await.unwrap()

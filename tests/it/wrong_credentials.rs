@@ -9,7 +9,8 @@ use flametree_notify::domain::role::Role;
 use flametree_notify::domain::token::TokenSecret;
 use hyper::body::Bytes;
 
-use crate::support::api::{ACME, Answer, Options, TestApi, send};
+use crate::support::answer::{Answer, send};
+use crate::support::app::{ACME, Options, TestApp};
 use crate::support::jwt;
 use crate::support::waiting::within;
 
@@ -28,7 +29,7 @@ fn options(wrong_credentials: u32) -> Options {
 
 #[tokio::test]
 async fn an_address_with_too_many_wrong_credentials_gets_429_only_for_wrong_credentials() {
-    let api = TestApi::with(options(3)).await;
+    let api = TestApp::with(options(3)).await;
     let (known, unknown) = (api.token(Role::Viewer, Some(ACME)).await, api.token(Role::Viewer, Some(ACME)).await);
     api.get(PATH, &known).await.expect(200);
 
@@ -51,7 +52,7 @@ async fn an_address_with_too_many_wrong_credentials_gets_429_only_for_wrong_cred
 
 #[tokio::test]
 async fn a_token_with_a_wrong_checksum_is_neither_looked_up_nor_counted() {
-    let api = TestApi::with(options(1)).await;
+    let api = TestApp::with(options(1)).await;
     // A lookup of the token would wait for this lock until its deadline, and the API would return 503.
     let mut transaction = api.db.pool.begin().await.unwrap();
     sqlx::raw_sql("LOCK TABLE flametree.tokens").execute(&mut *transaction).await.unwrap();
@@ -65,7 +66,7 @@ async fn a_token_with_a_wrong_checksum_is_neither_looked_up_nor_counted() {
 
 #[tokio::test]
 async fn wrong_credentials_from_the_same_address_block_no_valid_token_even_after_a_restart() {
-    let api = TestApi::with(options(3)).await;
+    let api = TestApp::with(options(3)).await;
     let mut tokens = Vec::new();
     for _ in 0..12 {
         tokens.push(api.token(Role::Viewer, Some(ACME)).await);
@@ -81,9 +82,7 @@ async fn wrong_credentials_from_the_same_address_block_no_valid_token_even_after
                 while !stopped.load(Ordering::Relaxed) {
                     let token = guess(guessed.fetch_add(1, Ordering::Relaxed));
                     let request = Request::builder().uri(PATH).header("authorization", format!("Bearer {token}"));
-                    assert!(
-                        [401, 429].contains(&send(address, request.body(Bytes::new()).unwrap()).await.status.as_u16())
-                    );
+                    assert!([401, 429].contains(&send(address, request.body(Bytes::new()).unwrap()).await.status));
                 }
             })
         })
@@ -101,19 +100,19 @@ async fn wrong_credentials_from_the_same_address_block_no_valid_token_even_after
 
 #[tokio::test]
 async fn behind_a_trusted_proxy_each_client_is_counted_separately() {
-    let through = async |api: &TestApi, client: &str, token: &str| -> Answer {
+    let through = async |api: &TestApp, client: &str, token: &str| -> Answer {
         let request = Request::builder().uri(PATH).header("authorization", format!("Bearer {token}"));
         api.send(request.header("x-forwarded-for", client).body(Bytes::new()).unwrap()).await
     };
     let mut trusting = options(1);
     trusting.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()].into();
-    let api = TestApi::with(trusting).await;
+    let api = TestApp::with(trusting).await;
     through(&api, "203.0.113.1", "nonsense").await.problem(401, "unauthorized");
     through(&api, "203.0.113.1", "nonsense").await.problem(429, "rate_limited");
     through(&api, "198.51.100.1, 203.0.113.1", "nonsense").await.problem(429, "rate_limited");
     through(&api, "203.0.113.2", "nonsense").await.problem(401, "unauthorized");
     // Without a trusted proxy in the settings, the header has no effect.
-    let api = TestApi::with(options(1)).await;
+    let api = TestApp::with(options(1)).await;
     through(&api, "203.0.113.1", "nonsense").await.problem(401, "unauthorized");
     through(&api, "203.0.113.2", "nonsense").await.problem(429, "rate_limited");
 }

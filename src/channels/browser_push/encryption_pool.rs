@@ -4,11 +4,12 @@
 //! CPU time and must not block the threads that wait for sockets.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::vapid::VapidKeys;
@@ -85,7 +86,7 @@ impl EncryptionPool {
     pub(super) async fn encrypt(self: &Arc<Self>, message: PushMessage) -> Result<EncryptedMessage, EncryptError> {
         let (encrypted, answer) = oneshot::channel();
         let needs_thread = {
-            let mut queued = self.queued();
+            let mut queued = self.queued.lock();
             queued.jobs.push_back((message, encrypted));
             let has_room = queued.threads < self.max_threads;
             queued.threads += usize::from(has_room);
@@ -113,18 +114,13 @@ impl EncryptionPool {
     /// Takes a batch from the queue. If the queue is empty, returns `None` and reduces the thread count under the same lock,
     /// so that the next caller starts a thread.
     fn take(&self) -> Option<Vec<Job>> {
-        let mut queued = self.queued();
+        let mut queued = self.queued.lock();
         let count = queued.jobs.len().min(BATCH);
         if count == 0 {
             queued.threads -= 1;
             return None;
         }
         Some(queued.jobs.drain(..count).collect())
-    }
-
-    fn queued(&self) -> MutexGuard<'_, Queued> {
-        // A panic leaves the queue consistent, so a poisoned lock can be used.
-        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -134,7 +130,7 @@ struct ThreadGuard<'a>(&'a EncryptionPool);
 impl Drop for ThreadGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.queued().threads -= 1;
+            self.0.queued.lock().threads -= 1;
         }
     }
 }

@@ -6,11 +6,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
+use parking_lot::Mutex;
 use rustls::pki_types::PrivateSec1KeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use sha2::{Digest as _, Sha256};
@@ -144,7 +145,7 @@ impl VapidKeys {
     ) -> Result<Arc<str>, SigningError> {
         let origin = endpoint.origin();
         let place = (key.id.clone(), origin.clone());
-        if let Some(token) = self.tokens().get(&place).filter(|token| token.expires_at - now >= RENEW_BELOW) {
+        if let Some(token) = self.tokens.lock().get(&place).filter(|token| token.expires_at - now >= RENEW_BELOW) {
             return Ok(Arc::clone(&token.authorization));
         }
         let expires_at = now + LIFE;
@@ -157,7 +158,7 @@ impl VapidKeys {
         builder.add_claim("exp", expires_at.timestamp());
         let signature = builder.build().map_err(|_invalid| SigningError)?;
         let authorization: Arc<str> = format!("vapid t={}, k={}", signature.auth_t, key.public_key).into();
-        let mut tokens = self.tokens();
+        let mut tokens = self.tokens.lock();
         if tokens.len() >= MAX_TOKENS {
             tokens.clear();
         }
@@ -167,12 +168,7 @@ impl VapidKeys {
 
     /// Removes a token that a push service rejected. The next message gets a new token.
     pub(super) fn forget(&self, key: &VapidKey, endpoint: &PushEndpoint) {
-        self.tokens().remove(&(key.id.clone(), endpoint.origin()));
-    }
-
-    fn tokens(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Token>> {
-        // A panic leaves the cache consistent, so a poisoned lock can be used.
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tokens.lock().remove(&(key.id.clone(), endpoint.origin()));
     }
 }
 

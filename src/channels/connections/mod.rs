@@ -29,7 +29,7 @@ use tower::Service;
 use self::http1::Http1;
 use self::pool::{Http2, Pool, PooledConnection};
 use super::MAX_TIMEOUT;
-use super::connector::Dial;
+use super::connector::{Dial, ExchangeError};
 use super::target::Destination;
 
 /// Receive windows of HTTP/2 in bytes. A stream needs only the part of the response body that the client reads. A connection
@@ -40,9 +40,6 @@ const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Pings detect an HTTP/2 connection whose host no longer responds. The connection is closed only after the longest deadline,
 /// so that no attempt fails early.
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(5);
-
-/// The reason why a request failed. [`classify`](super::classify) maps the reason to an outcome.
-pub(super) type ExchangeError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The request that every channel sends, without a URI and without the header `Host`.
 pub(super) type Message = Request<Full<Bytes>>;

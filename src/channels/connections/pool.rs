@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::Context;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use http_body_util::Full;
 use hyper::client::conn::http2::SendRequest;
 use hyper::rt::Executor as _;
 use hyper_util::rt::TokioExecutor;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::Stream;
@@ -77,7 +78,7 @@ impl<S: Stream> Pool<S> {
     /// when its state changes.
     pub(super) fn take(&self, origin: &Arc<str>, context: &mut Context<'_>) -> Option<PooledConnection<S>> {
         loop {
-            let mut kept = self.0.hosts().take(origin)?;
+            let mut kept = self.0.hosts.lock().take(origin)?;
             let is_ready = match &mut kept {
                 PooledConnection::Http1(connection) => connection.is_ready(context),
                 PooledConnection::Http2(_) => true,
@@ -93,7 +94,7 @@ impl<S: Stream> Pool<S> {
         if self.0.max_idle == 0 || !connection.rests() {
             return;
         }
-        let mut hosts = self.0.hosts();
+        let mut hosts = self.0.hosts.lock();
         let host = hosts.of(&connection.origin);
         if host.idle.len() < self.0.max_idle {
             host.idle.push(Idle { connection, since: Instant::now() });
@@ -106,7 +107,7 @@ impl<S: Stream> Pool<S> {
         if self.0.max_idle == 0 {
             return;
         }
-        let mut hosts = self.0.hosts();
+        let mut hosts = self.0.hosts.lock();
         let host = hosts.of(origin);
         if host.shared.as_ref().is_none_or(|shared| shared.requests.is_closed()) {
             host.shared = Some(connection.clone());
@@ -127,7 +128,7 @@ async fn sweep<S: Stream>(pool: Weak<Shared<S>>) {
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
         let Some(pool) = pool.upgrade() else { return };
-        let mut hosts = pool.hosts();
+        let mut hosts = pool.hosts.lock();
         let ended = hosts.sweep();
         hosts.swept = !hosts.by_origin.is_empty();
         let done = !hosts.swept;
@@ -137,12 +138,6 @@ async fn sweep<S: Stream>(pool: Weak<Shared<S>>) {
         if done {
             return;
         }
-    }
-}
-
-impl<S: Stream> Shared<S> {
-    fn hosts(&self) -> MutexGuard<'_, Hosts<S>> {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Limits concurrent look-ups in total and per tenant, so that unanswered look-ups of one tenant do not delay other tenants.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::domain::names::TenantId;
@@ -53,7 +54,7 @@ impl Budget {
     }
 
     fn of(&self, tenant: &TenantId) -> Arc<Semaphore> {
-        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tenants = self.tenants.lock();
         if let Some(known) = tenants.get(tenant).and_then(Weak::upgrade) {
             return known;
         }
@@ -92,6 +93,6 @@ mod tests {
         for number in 0..100 {
             drop(budget.permit(&tenant(&format!("t-{number}"))).now_or_never());
         }
-        assert_eq!(budget.tenants.lock().unwrap().len(), 1);
+        assert_eq!(budget.tenants.lock().len(), 1);
     }
 }

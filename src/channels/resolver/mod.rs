@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use futures_util::future::BoxFuture;
 use hyper_util::client::legacy::connect::dns::Name;
 use moka::Expiry;
 use moka::future::Cache;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -167,12 +168,12 @@ impl GuardedResolver {
     }
 
     fn join(&self, host: &str) -> Option<watch::Receiver<Option<Answer>>> {
-        self.0.running().get(host).cloned()
+        self.0.running.lock().get(host).cloned()
     }
 
     async fn begin(&self, host: &str, tenant: &TenantId) -> Result<watch::Receiver<Option<Answer>>, LookupError> {
         let permit = self.0.budget.permit(tenant).await.ok_or(LookupError::Unresolved)?;
-        let mut running = self.0.running();
+        let mut running = self.0.running.lock();
         // Another caller may have started a look-up of this name while this caller waited for a permit.
         if let Some(answer) = running.get(host) {
             return Ok(answer.clone());
@@ -189,10 +190,6 @@ impl GuardedResolver {
 }
 
 impl Shared {
-    fn running(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<Option<Answer>>>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn ask(&self, host: &str) -> Answer {
         let found = timeout(LOOKUP_DEADLINE, (self.lookup)(host)).await.unwrap_or(Err(LookupError::TimedOut));
         let (answer, fresh_for) = match found {
@@ -227,7 +224,7 @@ impl Drop for RunningLookup {
     /// Runs even if the look-up panics. Removes the look-up from the map before it sends the answer. A later caller uses the
     /// cached answer or starts a new look-up.
     fn drop(&mut self) {
-        self.shared.running().remove(&self.host);
+        self.shared.running.lock().remove(&self.host);
         self.sender.send_replace(self.answer.take());
     }
 }

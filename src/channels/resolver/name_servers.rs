@@ -4,7 +4,7 @@
 //! names of the operator's internal network would be found. This module does not use tenants or address rules.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hickory_resolver::config::{
@@ -15,6 +15,7 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::Query;
 use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::{Hosts, TokioResolver};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{Found, Lookup, LookupError};
@@ -90,7 +91,7 @@ impl NameServers {
     }
 
     fn current(&self) -> (Arc<Hosts>, Option<TokioResolver>) {
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut loaded = self.loaded.lock();
         if loaded.checked.elapsed() >= CHECK_FILES_EVERY {
             loaded.checked = Instant::now();
             let changed = changed();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::changed_fields::changed_fields;
+use super::changed_fields::{Setting, changed_fields, changed_settings};
 use super::headers::{self, Keeping, Stored};
 use super::merge_patch::merge;
 use super::readable::ReadablePushConfig;
@@ -45,30 +45,6 @@ pub struct Change {
     pub fields: Vec<String>,
 }
 
-/// A setting of a push config.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Setting {
-    Enabled,
-    Url,
-    TimeoutMs,
-    Signing,
-    Headers,
-    Events,
-}
-
-impl Setting {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Enabled => "enabled",
-            Self::Url => "url",
-            Self::TimeoutMs => "timeout_ms",
-            Self::Signing => "signing",
-            Self::Headers => "headers",
-            Self::Events => "events",
-        }
-    }
-}
-
 /// Applies a draft to the current config.
 pub fn apply(current: Option<&PushConfig>, draft: Draft, rules: Rules) -> Result<Change, Vec<Fault>> {
     let body = match draft {
@@ -95,7 +71,7 @@ pub fn apply(current: Option<&PushConfig>, draft: Draft, rules: Rules) -> Result
     }
     let disabled_reason = disabled_reason(current, enabled, url.as_ref());
     let config = PushConfig { enabled, disabled_reason, url, timeout, signing, headers, events };
-    let settings = differences(current, &config);
+    let settings = changed_settings(current, &config);
     let mut fields = changed_fields(current, &config, &settings);
     let old_url = current.and_then(|current| current.url.as_ref());
     let new_origin = old_url.is_some()
@@ -191,22 +167,4 @@ fn require(faults: &mut Vec<Fault>, pointer: &str, present: bool) {
 /// The reason why the service disabled the config. The reason remains until the config is enabled again or gets another URL.
 fn disabled_reason(current: Option<&PushConfig>, enabled: bool, url: Option<&WebhookUrl>) -> Option<DisabledReason> {
     current.filter(|config| !enabled && config.url.as_ref() == url).and_then(|config| config.disabled_reason)
-}
-
-fn differences(current: Option<&PushConfig>, next: &PushConfig) -> Vec<Setting> {
-    let differs = |setting: Setting| {
-        let Some(current) = current else { return true };
-        match setting {
-            Setting::Enabled => current.enabled != next.enabled,
-            Setting::Url => current.url != next.url,
-            Setting::TimeoutMs => current.timeout != next.timeout,
-            Setting::Signing => current.signing != next.signing,
-            Setting::Headers => current.headers != next.headers,
-            Setting::Events => current.events != next.events,
-        }
-    };
-    [Setting::Enabled, Setting::Url, Setting::TimeoutMs, Setting::Signing, Setting::Headers, Setting::Events]
-        .into_iter()
-        .filter(|setting| differs(*setting))
-        .collect()
 }

@@ -1,6 +1,37 @@
-//! Lists the changed fields of a push config for the history. The list contains names, but no values.
+//! The settings of a push config, and how two configs differ. The lists for the history contain names, but no values.
 
-use super::{Header, PushConfig, Setting};
+use super::{Header, PushConfig};
+use crate::domain::closed_set::closed_set;
+
+/// A setting of a push config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum Setting {
+    Enabled,
+    Url,
+    TimeoutMs,
+    Signing,
+    Headers,
+    Events,
+}
+
+closed_set!(Setting);
+
+/// The settings in which the configs differ.
+pub(super) fn changed_settings(current: Option<&PushConfig>, next: &PushConfig) -> Vec<Setting> {
+    let differs = |setting: Setting| {
+        let Some(current) = current else { return true };
+        match setting {
+            Setting::Enabled => current.enabled != next.enabled,
+            Setting::Url => current.url != next.url,
+            Setting::TimeoutMs => current.timeout != next.timeout,
+            Setting::Signing => current.signing != next.signing,
+            Setting::Headers => current.headers != next.headers,
+            Setting::Events => current.events != next.events,
+        }
+    };
+    Setting::ALL.into_iter().filter(|setting| differs(*setting)).collect()
+}
 
 /// The API names of the settings, and a path such as `headers/X-Name` for each added, removed or changed header.
 pub(super) fn changed_fields(current: Option<&PushConfig>, next: &PushConfig, settings: &[Setting]) -> Vec<String> {

@@ -2,6 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::domain::closed_set::closed_set;
+
 /// One change of a push config. It contains only the names of changed fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushConfigChange {
@@ -12,8 +14,11 @@ pub struct PushConfigChange {
     pub fields: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum ChangeAction {
     /// The config was created, or created again after a removal.
     Created,
@@ -24,22 +29,4 @@ pub enum ChangeAction {
     Disabled,
 }
 
-impl ChangeAction {
-    pub const ALL: [Self; 5] =
-        [Self::Created, Self::Changed, Self::Deleted, Self::SigningSecretRotated, Self::Disabled];
-
-    /// The action's name in the API and in the database.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Changed => "changed",
-            Self::Deleted => "deleted",
-            Self::SigningSecretRotated => "signing_secret_rotated",
-            Self::Disabled => "disabled",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|action| action.as_str() == name)
-    }
-}
+closed_set!(ChangeAction);

@@ -18,13 +18,15 @@ mod tests;
 
 use std::time::Duration;
 
-pub use apply::{Change, Draft, Rules, Setting, apply};
+pub use apply::{Change, Draft, Rules, apply};
+pub use changed_fields::Setting;
 pub use header::{Header, HeaderName, HeaderNameError, HeaderValue, HeaderValueError};
 pub use history::{ChangeAction, PushConfigChange};
 pub use readable::{ReadableHeader, ReadablePushConfig};
 
 use super::endpoint::WebhookEvent;
 use super::webhook_url::WebhookUrl;
+use crate::domain::closed_set::closed_set;
 
 /// Maximum number of headers per config.
 pub const MAX_HEADERS: usize = 20;
@@ -49,24 +51,14 @@ pub struct PushConfig {
 }
 
 /// The reason why the service disabled a config.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum DisabledReason {
     /// The endpoint responded with 410.
     Gone,
 }
 
-impl DisabledReason {
-    pub const ALL: [Self; 1] = [Self::Gone];
-
-    /// The reason's name in the API and in the database.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Gone => "gone",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
-    }
-}
+closed_set!(DisabledReason);

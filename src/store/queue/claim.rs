@@ -5,9 +5,9 @@ use sqlx::Error;
 use uuid::Uuid;
 
 use super::claim_row::ClaimRow;
-use crate::domain::delivery::Delivery;
+pub use super::claim_row::{ClaimedDelivery, NoEvent};
 use crate::domain::endpoint::Channel;
-use crate::domain::ids::{ClaimId, DeliveryId, EndpointId, EventId, WorkerId};
+use crate::domain::ids::{ClaimId, EndpointId, WorkerId};
 use crate::domain::names::TenantId;
 use crate::store::{Db, FailureKind, failure_kind, has_code};
 
@@ -19,30 +19,6 @@ pub struct LaneQuota {
     /// The claim skips deliveries at and before this position.
     pub after: i64,
     pub quota: u32,
-}
-
-/// One claimed delivery.
-#[derive(Debug, Clone)]
-pub struct ClaimedDelivery {
-    pub delivery: Result<Delivery, NoEvent>,
-    pub id: DeliveryId,
-    pub event_id: EventId,
-    pub tenant_id: TenantId,
-    pub endpoint_id: EndpointId,
-    pub endpoint_version: Option<i32>,
-    pub position: i64,
-    pub claimed_at: DateTime<Utc>,
-}
-
-/// Why a claimed delivery cannot be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoEvent {
-    /// Retention has removed the event.
-    #[error("The event is no longer stored.")]
-    Gone,
-    /// A process of a later release has accepted the event.
-    #[error("The worker that claimed the delivery does not know the event's type.")]
-    Unknown,
 }
 
 /// Why a claim failed.

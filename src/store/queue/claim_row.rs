@@ -8,13 +8,36 @@ use chrono::{DateTime, Utc};
 use sqlx::Error;
 use uuid::Uuid;
 
-use super::claim::{ClaimedDelivery, NoEvent};
 use crate::domain::delivery::Delivery;
 use crate::domain::endpoint::Channel;
 use crate::domain::event::{EventType, StoredEvent};
 use crate::domain::ids::{DeliveryId, EndpointId, EventId};
 use crate::domain::names::{AgentId, CustomerId, SessionId, TenantId, UserId};
 use crate::domain::trace::Trace;
+
+/// One claimed delivery.
+#[derive(Debug, Clone)]
+pub struct ClaimedDelivery {
+    pub delivery: Result<Delivery, NoEvent>,
+    pub id: DeliveryId,
+    pub event_id: EventId,
+    pub tenant_id: TenantId,
+    pub endpoint_id: EndpointId,
+    pub endpoint_version: Option<i32>,
+    pub position: i64,
+    pub claimed_at: DateTime<Utc>,
+}
+
+/// Why a claimed delivery cannot be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoEvent {
+    /// Retention has removed the event.
+    #[error("The event is no longer stored.")]
+    Gone,
+    /// A process of a later release has accepted the event.
+    #[error("The worker that claimed the delivery does not know the event's type.")]
+    Unknown,
+}
 
 /// The type `flametree.claimed`. All columns are NULL if nothing was claimed. The array `lanes` and all later arrays have one
 /// item per delivery. The items of the event's fields are NULL if the event no longer exists.

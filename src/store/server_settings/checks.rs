@@ -5,7 +5,7 @@
 use std::str::FromStr;
 
 use super::{Finding, Value, Verdict};
-use crate::store::connection::STATEMENT_TIMEOUT;
+use crate::store::pool::STATEMENT_TIMEOUT;
 
 /// PostgreSQL's default for `max_locks_per_transaction`. All tests use it.
 const DEFAULT_MAX_LOCKS: u32 = 64;

@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{Method, Request};
-use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
+
+use super::answer::{Answer, exchange};
 
 /// A timeout that is longer than any timeout of the service.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -17,18 +16,6 @@ const PATIENCE: Duration = Duration::from_secs(40);
 pub struct Client {
     address: SocketAddr,
     token: String,
-}
-
-#[derive(Debug, Clone)]
-pub struct Answer {
-    pub status: u16,
-    pub text: String,
-}
-
-impl Answer {
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error} in {}", self.text))
-    }
 }
 
 impl Client {
@@ -60,7 +47,7 @@ impl Client {
             .header("host", self.address.to_string())
             .header("authorization", format!("Bearer {}", self.token))
             .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body)))
+            .body(Bytes::from(body))
             .unwrap();
         for (name, value) in headers {
             request.headers_mut().append(*name, value.parse().unwrap());
@@ -94,23 +81,9 @@ impl Client {
     }
 }
 
-async fn exchange(
-    address: SocketAddr,
-    request: Request<Full<Bytes>>,
-) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
-    let stream = TokioIo::new(TcpStream::connect(address).await?);
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
-    let answer = async {
-        let (head, body) = sender.send_request(request).await?.into_parts();
-        let text = String::from_utf8(body.collect().await?.to_bytes().to_vec())?;
-        Ok(Answer { status: head.status.as_u16(), text })
-    };
-    let mut answer = std::pin::pin!(answer);
-    tokio::select! {
-        answer = &mut answer => answer,
-        ended = connection => match ended {
-            Ok(()) => answer.await,
-            Err(error) => Err(error.into()),
-        },
-    }
+#[expect(clippy::disallowed_methods, reason = "the service's client does not connect to loopback addresses")]
+pub fn plain_client() -> reqwest::Client {
+    // Ignores the error, because another test may have installed the provider.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap()
 }

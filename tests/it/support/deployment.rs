@@ -101,7 +101,7 @@ impl Deployment {
                 "events": ["new_session_started", "ai_assistant_message", "user_message", "transferred_to_live_agent"],
             });
             let answer = admin.put(&format!("/v1/agents/{agent}/push-config?tenant_id={TENANT}"), &config).await;
-            assert_eq!(answer.status, 200, "{}", answer.text);
+            assert_eq!(answer.status, 200, "{}", answer.text());
         }
     }
 
@@ -154,8 +154,8 @@ async fn post_until_accepted(apis: &[Client], turn: usize, batch: &Value) -> Vec
     for api in apis.iter().cycle().skip(turn % apis.len()) {
         let refusal = match api.request(Method::POST, "/v1/events/batch", Some(batch)).await {
             Ok(answer) if answer.status == 200 => return ids(&answer.json()),
-            Ok(answer) if answer.status == 503 => answer.text,
-            Ok(answer) => panic!("{} {}", answer.status, answer.text),
+            Ok(answer) if answer.status == 503 => answer.text().to_owned(),
+            Ok(answer) => panic!("{} {}", answer.status, answer.text()),
             Err(error) => error,
         };
         assert!(tokio::time::Instant::now() < deadline, "events are not accepted: {refusal}");

@@ -128,7 +128,7 @@ async fn listed_as_interrupted(api: &Client) -> HashSet<DeliveryId> {
     let mut path = first.clone();
     loop {
         let answer = api.get_when_available(&path).await;
-        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert_eq!(answer.status, 200, "{}", answer.text());
         let page = answer.json();
         for delivery in page["data"].as_array().unwrap() {
             assert!(found.insert(delivery["id"].as_str().unwrap().parse().unwrap()), "listed twice: {delivery}");

@@ -12,7 +12,7 @@ use rcgen::{KeyPair, PublicKeyData as _};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
-use super::config_api::plain_client;
+use super::client::plain_client;
 use super::jwt::{Signer, in_seconds};
 use super::push_services::{CLIENT_EMAIL, KEY_ID, PROJECT, PushServices, TEAM, TOPIC};
 use super::temp_dir::TempDir;

@@ -1,10 +1,10 @@
 //! Code that several test modules share.
 
-pub mod api;
+pub mod answer;
+pub mod app;
 pub(crate) mod browser;
 pub mod client;
 pub(crate) mod collector;
-pub mod config_api;
 pub mod deployment;
 pub(crate) mod http2;
 pub mod invariants;

@@ -7,7 +7,8 @@ use http::Method;
 use serde_json::{Value, json};
 use sqlx::Row as _;
 
-use super::client::{Answer, Client};
+use super::answer::Answer;
+use super::client::Client;
 use super::deployment::{Deployment, TENANT};
 use super::jwt::{SECRET, Signer, claims, with};
 use super::misbehaving::{Behaviour, Receiver};
@@ -62,7 +63,7 @@ impl Push {
     pub(crate) async fn browser(&self, user: &str, name: &str, receiver: &Receiver) -> Browser {
         let browser = Browser::new(name);
         let answer = self.register(user, &browser, receiver).await;
-        assert_eq!(answer.status, 201, "{}", answer.text);
+        assert_eq!(answer.status, 201, "{}", answer.text());
         browser
     }
 
@@ -72,7 +73,7 @@ impl Push {
         body.as_object_mut().unwrap().extend(event.as_object().unwrap().clone());
         let client = self.deployment.client(&self.service);
         let answer = client.request(Method::POST, "/v1/events", Some(&body)).await.unwrap();
-        assert_eq!(answer.status, 202, "{}", answer.text);
+        assert_eq!(answer.status, 202, "{}", answer.text());
         answer.json()["deliveries"].as_i64().unwrap()
     }
 

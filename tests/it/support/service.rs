@@ -11,7 +11,8 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::client::{Answer, Client};
+use super::answer::Answer;
+use super::client::Client;
 use super::temp_dir::TempDir;
 use super::waiting::within;
 
@@ -154,7 +155,7 @@ impl Service {
 
     /// The metrics as Prometheus scrapes them.
     pub async fn metrics(&self) -> String {
-        Client::new(self.metrics_address(), "").get("/metrics").await.text
+        Client::new(self.metrics_address(), "").get("/metrics").await.text().to_owned()
     }
 
     /// The sum of a metric's series.

@@ -2,12 +2,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::DateTime;
 use ipnet::{IpNet, Ipv4Net};
+use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
 use super::super::diagnosis_code::DiagnosisCode;
@@ -69,7 +70,7 @@ fn serve() -> SocketAddr {
     let (address, listener) = bound.unwrap_or_else(|error| panic!("no listener: {error}"));
     std::thread::spawn(move || {
         for connection in listener.incoming() {
-            let answer = locked(&ANSWER).clone();
+            let answer = ANSWER.lock().clone();
             // The client may close the connection first.
             connection.and_then(|connection| exchange(connection, &answer)).ok();
         }
@@ -90,16 +91,11 @@ fn exchange(mut connection: TcpStream, answer: &[u8]) -> std::io::Result<()> {
     connection.write_all(answer)
 }
 
-/// A panic in a property leaves the data consistent, so a poisoned lock can be used.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Sends a delivery and an endpoint test to an endpoint that responds with these bytes.
 pub fn answer(input: &[u8]) {
-    let scene = locked(&SCENE);
+    let scene = SCENE.lock();
     let Scene { runtime, client, endpoint, delivery } = &*scene;
-    *locked(&ANSWER) = Bytes::copy_from_slice(input);
+    *ANSWER.lock() = Bytes::copy_from_slice(input);
     let attempt = runtime.block_on(send(client, endpoint, delivery, false, DateTime::UNIX_EPOCH));
     assert_recorded(&attempt);
     let test = runtime.block_on(test_endpoint(client, endpoint, delivery, DateTime::UNIX_EPOCH));

@@ -1,12 +1,12 @@
-//! A running API with a separate port and database, and a client that returns complete responses.
+//! A running API with a separate port and database, and requests to it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::{HeaderMap, Method, Request, StatusCode};
+use ::http::{HeaderValue, Method, Request};
 use flametree_notify::channels::browser_push::{PushSender, Settings, VapidKey, VapidKeys};
-use flametree_notify::channels::{self, HttpClient, LookupLimits};
+use flametree_notify::channels::{self, HttpClient, Lookup, LookupError, LookupLimits};
 use flametree_notify::domain::ids::TokenId;
 use flametree_notify::domain::names::TenantId;
 use flametree_notify::domain::push_config::Rules;
@@ -22,21 +22,21 @@ use flametree_notify::supervision::{Stage, Supervisor};
 use flametree_notify::telemetry::metrics::Metrics;
 use flametree_notify::telemetry::traces::Tracer;
 use flametree_notify::users::{self, UserAuthenticator};
-use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use super::answer::{Answer, send};
+use super::names::{Addresses, names, slow_names};
 use super::postgres::TestDatabase;
-use super::push;
+use super::{messages, push};
 
 /// The tenant of most tests.
 pub const ACME: &str = "acme";
 
 /// A running API server. Dropping this value stops the server.
-pub struct TestApi {
+pub struct TestApp {
     pub address: SocketAddr,
     pub metrics: Metrics,
     /// Makes the process report that it is not ready, which is the first step of a stop.
@@ -45,6 +45,7 @@ pub struct TestApi {
     pub stage: Stage,
     /// The database. Another API node can share it.
     pub db: Arc<TestDatabase>,
+    pub keyring: Arc<Keyring>,
 }
 
 #[derive(Debug, Clone)]
@@ -56,53 +57,68 @@ pub struct Options {
     pub users: Option<users::Settings>,
     /// The hosts and ports of the allowed push services. If this list is missing, browser push is off.
     pub push_hosts: Option<Vec<String>>,
+    pub names: Names,
+}
+
+/// How the API resolves host names, and where it may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// By DNS. Browser push may send to this machine.
+    Dns,
+    /// Names under .test have a public address, and private.test has a private address. Other names do not exist.
+    Test,
+    /// Names under .test belong to this machine. The API may send there, also over plain http, and trusts the test certificate
+    /// authority. The lookup of slow.test takes longer than an attempt may take.
+    ThisMachine,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { http: http::Settings::default(), queue_events: 10_000, users: None, push_hosts: None }
+        Self { http: http::Settings::default(), queue_events: 10_000, users: None, push_hosts: None, names: Names::Dns }
     }
 }
 
-impl TestApi {
+impl TestApp {
     pub async fn start() -> Self {
         Self::with(Options::default()).await
+    }
+
+    /// An API that resolves only names under .test.
+    pub async fn of_test_names() -> Self {
+        Self::with(Options { names: Names::Test, ..Options::default() }).await
+    }
+
+    /// An API that may send to this machine.
+    pub async fn that_sends() -> Self {
+        Self::with(Options { names: Names::ThisMachine, ..Options::default() }).await
     }
 
     pub async fn with(options: Options) -> Self {
         let db = Arc::new(TestDatabase::new().await);
         super::seed::run(&db, "SELECT flametree.ensure_partitions(current_date - 2, current_date + 2)".into()).await;
-        Self::on(db, options).await
+        Self::on(db, Arc::new(Keyring::generate().0), options).await
     }
 
+    /// Another API node on the same database.
     pub async fn beside(&self, options: Options) -> Self {
-        Self::on(Arc::clone(&self.db), options).await
+        Self::on(Arc::clone(&self.db), Arc::clone(&self.keyring), options).await
     }
 
-    async fn on(db: Arc<TestDatabase>, options: Options) -> Self {
+    async fn on(db: Arc<TestDatabase>, keyring: Arc<Keyring>, options: Options) -> Self {
         let metrics = Metrics::new("test", "test");
         let (draining, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let supervisor = Supervisor::new(&metrics, draining.clone());
         let api_stage = supervisor.first_stage();
         let ingest = ingest::Settings { queue_events: options.queue_events, default_expiry: Duration::from_hours(24) };
-        let client = channels::Settings {
-            allowed_networks: options.push_hosts.iter().map(|_| "127.0.0.0/8".parse().unwrap()).collect(),
-            denied_networks: Vec::new(),
-            name_servers: Vec::new(),
-            lookups: LookupLimits::API,
-            allow_http: options.push_hosts.is_some(),
-            default_timeout: Duration::from_secs(5),
-            extra_roots: Vec::new(),
-        };
-        let client = HttpClient::new(&client, &metrics).unwrap();
+        let (client, push_config_rules) = client(&options, &metrics);
         let push = options.push_hosts.map(|hosts| push_sender(&hosts, client.clone(), metrics.clone()));
         let users = options.users.map(|users| UserAuthenticator::start(users, &supervisor.stage()).unwrap());
         let state = ApiState::new(Dependencies {
             db: db.pool.clone(),
             ingest: Ingest::start(&db.pool, &ingest, &Wakeup::default(), &metrics, &supervisor.stage()),
-            keyring: Arc::new(Keyring::generate().0),
+            keyring: Arc::clone(&keyring),
             client,
-            push_config_rules: Rules { allow_http: false },
+            push_config_rules,
             push,
             users: users.map(Arc::new),
             tracer: Tracer::default(),
@@ -114,7 +130,7 @@ impl TestApi {
         let address = listener.local_addr().unwrap();
         let (settings, stop) = (options.http, shutdown.clone());
         api_stage.tasks.spawn(async move { http::serve(listener, http::router(state), &settings, stop).await });
-        Self { address, metrics, draining, shutdown, stage: api_stage, db }
+        Self { address, metrics, draining, shutdown, stage: api_stage, db, keyring }
     }
 
     /// A token that is valid for an hour. Without a given tenant, the token is valid for all tenants.
@@ -149,6 +165,26 @@ impl TestApi {
         self.send(request.body(bytes.into()).unwrap()).await
     }
 
+    /// Sends a request, with a JSON body if given. The given headers add to the default headers or replace them.
+    pub async fn request_with(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
+        let bytes = body.map(Value::to_string).unwrap_or_default();
+        let mut request = Request::builder().method(method).uri(path).body(Bytes::from(bytes)).unwrap();
+        let bearer = format!("Bearer {token}");
+        for (name, value) in
+            [("authorization", bearer.as_str()), ("content-type", "application/json")].iter().chain(headers)
+        {
+            request.headers_mut().insert(*name, HeaderValue::from_str(value).unwrap());
+        }
+        self.send(request).await
+    }
+
     /// Sends exactly these bytes on a new connection.
     pub async fn send(&self, request: Request<Bytes>) -> Answer {
         send(self.address, request).await
@@ -159,10 +195,48 @@ impl TestApi {
     }
 }
 
-impl Drop for TestApi {
+impl Drop for TestApp {
     fn drop(&mut self) {
         self.shutdown.cancel();
     }
+}
+
+/// The client for endpoints, and the rules of their URLs.
+fn client(options: &Options, metrics: &Metrics) -> (HttpClient, Rules) {
+    let settings = channels::Settings {
+        allowed_networks: options.push_hosts.iter().map(|_| "127.0.0.0/8".parse().unwrap()).collect(),
+        denied_networks: Vec::new(),
+        name_servers: Vec::new(),
+        lookups: LookupLimits::API,
+        allow_http: options.push_hosts.is_some(),
+        default_timeout: Duration::from_secs(5),
+        extra_roots: Vec::new(),
+    };
+    let here = messages::settings();
+    let client = match options.names {
+        Names::Dns => HttpClient::new(&settings, metrics),
+        Names::Test => HttpClient::with_lookup(&settings, metrics, names(resolve)),
+        Names::ThisMachine => HttpClient::with_lookup(&here, metrics, lookup_here()),
+    };
+    (client.unwrap(), Rules { allow_http: options.names == Names::ThisMachine && here.allow_http })
+}
+
+/// Resolves names under .test to a public address and private.test to a private address, without DNS. Other names do not exist.
+fn resolve(host: &str) -> Addresses {
+    match host {
+        "private.test" => Ok(vec![Ipv4Addr::new(10, 0, 0, 1).into()]),
+        host if host.split('.').next_back() == Some("test") => Ok(vec![Ipv4Addr::new(1, 1, 1, 1).into()]),
+        _ => Err(LookupError::Unresolved),
+    }
+}
+
+/// Resolves names under .test to this machine. The lookup of slow.test takes longer than an attempt may take.
+fn lookup_here() -> Lookup {
+    slow_names(|host| {
+        let delay = Duration::from_secs(if host == "slow.test" { 3 } else { 0 });
+        let here = |found| if host == "private.test" { found } else { vec![Ipv4Addr::LOCALHOST.into()] };
+        (delay, resolve(host).map(here))
+    })
 }
 
 fn push_sender(hosts: &[String], client: HttpClient, metrics: Metrics) -> PushSender {
@@ -170,69 +244,4 @@ fn push_sender(hosts: &[String], client: HttpClient, metrics: Metrics) -> PushSe
     let hosts = hosts.iter().map(|host| PushHost::parse(host).unwrap()).collect();
     let settings = Settings { keys, hosts: PushHosts::new(hosts, true), ttl: Duration::from_hours(1) };
     PushSender::new(settings, client, metrics)
-}
-
-/// Sends one request on a new connection.
-pub async fn send(address: SocketAddr, mut request: Request<Bytes>) -> Answer {
-    let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
-    request.headers_mut().entry("host").or_insert("test".parse().unwrap());
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
-    let exchange = async {
-        let response = sender.send_request(request.map(Full::new)).await.unwrap();
-        let (head, body) = response.into_parts();
-        Answer { status: head.status, headers: head.headers, body: body.collect().await.unwrap().to_bytes() }
-    };
-    let mut exchange = std::pin::pin!(exchange);
-    tokio::select! {
-        answer = &mut exchange => answer,
-        // The server can close the connection after its response.
-        _closed = connection => exchange.await,
-    }
-}
-
-#[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-}
-
-impl Answer {
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(|value| value.to_str().unwrap())
-    }
-
-    #[track_caller]
-    pub fn expect(&self, status: u16) -> Value {
-        assert_eq!(self.status.as_u16(), status, "{self:?}");
-        if self.body.is_empty() { Value::Null } else { self.json() }
-    }
-
-    /// Checks a problem document and the fields that all problems have. Returns the document.
-    #[track_caller]
-    pub fn problem(&self, status: u16, code: &str) -> Value {
-        assert_eq!(self.status.as_u16(), status, "{self:?}");
-        assert_eq!(self.header("content-type"), Some("application/problem+json"));
-        let document = self.json();
-        assert_eq!(document["code"], code, "{document}");
-        assert_eq!(document["status"], status);
-        assert_eq!(document["type"], format!("urn:flametree:problem:{code}"));
-        assert!(document["title"].as_str().is_some_and(|title| !title.is_empty()));
-        assert_eq!(document["request_id"], self.header("x-request-id").unwrap());
-        assert!(document["errors"].is_array());
-        document
-    }
-
-    /// The JSON pointers and codes of the faults in a 422 response.
-    #[track_caller]
-    pub fn faults(&self) -> Vec<(String, String)> {
-        let document = self.problem(422, "invalid");
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let errors = document["errors"].as_array().unwrap().iter();
-        errors.map(|fault| (text(&fault["pointer"]), text(&fault["code"]))).collect()
-    }
 }
