@@ -45,10 +45,9 @@ impl Data {
     /// Opens the database. An embedded database is migrated; an external database must be migrated already.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         match &config.database {
-            Database::Embedded { data_dir, max_connections } => {
-                let settings = postgres::Settings { data_dir: data_dir.clone(), max_connections: *max_connections };
-                let server = EmbeddedServer::start(&settings).await.context("the embedded PostgreSQL cannot run")?;
-                let data = Self::connect(&server.connect_options(), *max_connections, Some(server));
+            Database::Embedded(settings) => {
+                let server = EmbeddedServer::start(settings).await.context("the embedded PostgreSQL cannot run")?;
+                let data = Self::connect(&server.connect_options(), settings.max_connections, Some(server));
                 migrate(&data.db).await?;
                 // Only this process uses the data directory, so the workers of earlier processes are dead.
                 workers::fence_all(&data.db).await.context("workers of earlier processes could not be fenced")?;
@@ -68,17 +67,16 @@ impl Data {
 
     /// Opens the database for a short command, while another process may be running the embedded server.
     pub async fn visit(config: &Config) -> anyhow::Result<Self> {
-        if let Database::Embedded { data_dir, max_connections } = &config.database {
-            let settings = postgres::Settings { data_dir: data_dir.clone(), max_connections: *max_connections };
-            match EmbeddedServer::start(&settings).await {
+        if let Database::Embedded(settings) = &config.database {
+            match EmbeddedServer::start(settings).await {
                 Ok(server) => {
-                    let data = Self::connect(&server.connect_options(), *max_connections, Some(server));
+                    let data = Self::connect(&server.connect_options(), settings.max_connections, Some(server));
                     migrate(&data.db).await?;
                     return Ok(data);
                 }
                 Err(postgres::Error::InUse { .. }) => {
-                    let options = EmbeddedServer::of_other_process(data_dir)?;
-                    return Ok(Self::connect(&options, *max_connections, None));
+                    let options = EmbeddedServer::of_other_process(&settings.data_dir)?;
+                    return Ok(Self::connect(&options, settings.max_connections, None));
                 }
                 Err(error) => return Err(error).context("the embedded PostgreSQL cannot run"),
             }

@@ -22,7 +22,7 @@ const PASSES: usize = 5;
 pub fn keyring(config: &Config) -> anyhow::Result<Arc<Keyring>> {
     match (&config.encryption_keys, &config.database) {
         (Some(keyring), _) => Ok(Arc::clone(keyring)),
-        (None, Database::Embedded { data_dir, .. }) => kept(&data_dir.join(FILE)).map(Arc::new),
+        (None, Database::Embedded(settings)) => kept(&settings.data_dir.join(FILE)).map(Arc::new),
         (None, Database::External { .. }) => anyhow::bail!("FLAMETREE_ENCRYPTION_KEYS must be set"),
     }
 }

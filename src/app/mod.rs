@@ -4,11 +4,10 @@ mod data;
 mod keys;
 mod observation;
 mod pools;
+mod portal;
 mod push;
 mod server_settings;
-mod settings;
 mod traces;
-mod users;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +27,6 @@ use crate::channels::browser_push::PushSender;
 use crate::channels::{HttpClient, LookupLimits};
 use crate::config::Config;
 use crate::domain::push_config::Rules;
-use crate::http;
 use crate::ingest::Ingest;
 use crate::queue::{Queue, Wakeup};
 use crate::secrets::Keyring;
@@ -36,7 +34,9 @@ use crate::store::partitions;
 use crate::supervision::{Stage, Supervisor};
 use crate::telemetry::metrics::{Metrics, TaskName};
 use crate::telemetry::traces::Tracer;
+use crate::users::UserAuthenticator;
 use crate::worker::{self, BrowserPush, Operations, PausedServices, Webhooks};
+use crate::{channels, http};
 
 /// How long a shutdown waits for the last events to be accepted. No caller waits, because all requests have ended by then.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -84,7 +84,8 @@ async fn bind(address: std::net::SocketAddr, what: &str) -> anyhow::Result<TcpLi
 
 /// Creates an HTTP client with its own limits on DNS look-ups, so that the API and the workers do not wait for each other.
 fn client(config: &Config, lookups: LookupLimits, metrics: &Metrics) -> anyhow::Result<HttpClient> {
-    HttpClient::new(&settings::channels(config, lookups), metrics).context("the HTTP client cannot be built")
+    let settings = channels::Settings { lookups, ..config.channels.clone() };
+    HttpClient::new(&settings, metrics).context("the HTTP client cannot be built")
 }
 
 /// The running service.
@@ -153,8 +154,7 @@ impl Service {
             service.data.hint_others(config, &service.ingest)
         };
         if let Some(listener) = listeners.api {
-            let settings = settings::ingest(config);
-            let ingest = Ingest::start(&service.data.db, &settings, &wakeup, metrics, &service.ingest);
+            let ingest = Ingest::start(&service.data.db, &config.ingest, &wakeup, metrics, &service.ingest);
             let client = client(config, LookupLimits::API, metrics)?;
             service.serve_api(config, listener, ingest, keyring, client, push, tracer, metrics)?;
         }
@@ -172,10 +172,10 @@ impl Service {
     ) -> anyhow::Result<Wakeup> {
         // Claims need the settings of endpoints, so the worker reads settings over the connections for claims.
         let db = &self.data.queue.claims;
-        let queue = Queue::start(&self.data.queue, &settings::queue(config), metrics, &self.supervisor)
+        let queue = Queue::start(&self.data.queue, &config.queue, metrics, &self.supervisor)
             .await
             .context("the worker could not be registered")?;
-        let webhooks = Webhooks::new(db.clone(), Arc::clone(keyring), client.clone(), config.channels.webhook_timeout);
+        let webhooks = Webhooks::new(db.clone(), Arc::clone(keyring), client.clone(), config.channels.default_timeout);
         let pauses = Arc::new(PausedServices::default());
         let services = Arc::clone(&pauses);
         let push =
@@ -192,7 +192,7 @@ impl Service {
         self.workers.spawn(TaskName::SubscriptionCounter, counting);
         self.workers.spawn(TaskName::PushPauseReader, |stop| worker::read_push_pauses(db.clone(), pauses, stop));
         workers.start(&self.workers);
-        let (keyring, settings) = (Arc::clone(keyring), Arc::new(settings::operations(config)));
+        let (keyring, settings) = (Arc::clone(keyring), Arc::new(config.operations.clone()));
         let operations = Operations { db: db.clone(), keyring, settings, metrics: metrics.clone(), now };
         operations.start(&self.workers);
         let wakeup = queue.wakeup();
@@ -213,9 +213,11 @@ impl Service {
         tracer: Tracer,
         metrics: &Metrics,
     ) -> anyhow::Result<()> {
-        let portal = settings::portal(config.public_url.as_ref(), listener.local_addr()?);
+        let portal = portal::url(config.http.public_url.as_ref(), listener.local_addr()?);
         tracing::info!(portal, "the API is served");
-        let settings = settings::http(config);
+        let settings = config.http.clone();
+        let users = config.users.clone().map(|settings| UserAuthenticator::start(settings, &self.api)).transpose();
+        let users = users.context("the tokens of portal users cannot be verified")?.map(Arc::new);
         let state = http::state::ApiState::new(http::state::Dependencies {
             db: self.data.db.clone(),
             ingest,
@@ -223,7 +225,7 @@ impl Service {
             client,
             push_config_rules: Rules { allow_http: config.channels.allow_http },
             push,
-            users: users::start(config, &self.api)?,
+            users,
             tracer,
             metrics: metrics.clone(),
             settings: settings.clone(),
@@ -292,6 +294,6 @@ pub fn now() -> chrono::DateTime<Utc> {
 
 /// Creates today's partitions, without which the service cannot accept events or record outcomes.
 pub async fn prepare(data: &Data, config: &Config) -> anyhow::Result<()> {
-    let prepared = partitions::prepare(&data.db, config.retention_days).await;
+    let prepared = partitions::prepare(&data.db, config.operations.retention_days).await;
     prepared.context("today's partitions cannot be created").map(drop)
 }

@@ -20,7 +20,7 @@ const COUNTS_PER_LOOK: u32 = 3;
 /// stay available when a process ends.
 pub(super) fn start(config: &Config, data: &Data, metrics: &Metrics, stage: &Stage) {
     let observation =
-        Observation { pools: data.pools(), retention_days: config.retention_days, metrics: metrics.clone() };
+        Observation { pools: data.pools(), retention_days: config.operations.retention_days, metrics: metrics.clone() };
     stage.spawn(TaskName::DatabaseObserver, |stop| observation.run(stop));
 }
 

@@ -5,20 +5,18 @@ use std::time::Duration;
 use anyhow::Context as _;
 use uuid::Uuid;
 
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::operator_client;
 use crate::supervision::Stage;
 use crate::telemetry::metrics::{Metrics, TaskName};
-use crate::telemetry::traces::{Target, Tracer};
+use crate::telemetry::traces::Tracer;
 
 /// Deadline of one request to the collector.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Starts the exporter. The tracer records nothing if no collector is configured.
 pub(super) fn start(config: &Config, metrics: &Metrics, stage: &Stage) -> anyhow::Result<Tracer> {
-    let Some(config::Traces { url, headers, mut resource, share }) = config.traces.clone() else {
-        return Ok(Tracer::default());
-    };
+    let Some(mut settings) = config.traces.clone() else { return Ok(Tracer::default()) };
     let roots = &config.operator_ca_certificates;
     let builder =
         operator_client::builder(roots, DEADLINE).context("TLS to the trace collector could not be set up")?;
@@ -31,13 +29,12 @@ pub(super) fn start(config: &Config, metrics: &Metrics, stage: &Stage) -> anyhow
         ("process.pid", std::process::id().to_string()),
     ] {
         // Attributes from the operator take precedence.
-        if resource.iter().all(|(known, _)| known != name) {
-            resource.push((name.to_owned(), value));
+        if settings.resource.iter().all(|(known, _)| known != name) {
+            settings.resource.push((name.to_owned(), value));
         }
     }
-    tracing::info!(host = url.host_str(), "traces are exported");
-    let target = Target { client, url, headers, resource };
-    let (tracer, exporter) = Tracer::new(target, share, metrics);
+    tracing::info!(host = settings.url.host_str(), "traces are exported");
+    let (tracer, exporter) = Tracer::new(client, settings, metrics);
     stage.spawn(TaskName::TraceExporter, |stop| exporter.run(stop));
     Ok(tracer)
 }

@@ -1,33 +1,22 @@
 //! The VAPID identity of the deployment, and the push services that it allows.
 
-use std::time::Duration;
-
 use url::{Host, Url};
 
-use super::BrowserPush;
 use super::reader::Reader;
 use super::settings::{PUSH_HOSTS, PUSH_TTL, VAPID_PRIVATE_KEY, VAPID_SUBJECT};
-use crate::channels::browser_push::{VapidKey, VapidKeyError};
-use crate::domain::push_hosts::PushHost;
+use crate::channels::browser_push::{Settings, VapidKey, VapidKeyError, VapidKeys};
+use crate::domain::push_hosts::{PushHost, PushHosts};
 
-/// The largest TTL that every push service accepts: 28 days.
-const MAX_TTL_SECONDS: u64 = 2_419_200;
 /// Domain names that no operator can own (RFC 2606, RFC 6762). Push services reject some of these names, but only when they
 /// receive a message.
 const NO_ONES_NAMES: [&str; 9] =
     ["localhost", "localdomain", "local", "invalid", "test", "example", "example.com", "example.net", "example.org"];
 
 /// Reads the settings for browser push; `None` if it is not configured, or if a fault was reported.
-pub(super) fn browser_push(reader: &mut Reader) -> Option<BrowserPush> {
-    let ttl = reader.number(PUSH_TTL, 60..=MAX_TTL_SECONDS).map(Duration::from_secs);
-    let hosts = if reader.is_set(PUSH_HOSTS) {
-        reader.parsed(PUSH_HOSTS, "hosts like push.example.com,push.example.com:8443,*.push.example.com", hosts)
-    } else {
-        Some(Vec::new())
-    };
-    let expected = "mailto: and an address, or an https URL, by which push services reach the operator: no local and no \
-                    example name, no space";
-    let subject = reader.parsed(VAPID_SUBJECT, expected, |text| is_subject(text).then(|| text.to_owned()));
+pub(super) fn browser_push(reader: &mut Reader, allow_http: bool) -> Option<Settings> {
+    let ttl = reader.duration(PUSH_TTL);
+    let hosts = PushHosts::new(reader.list(PUSH_HOSTS, PushHost::parse), allow_http);
+    let subject = reader.parsed(VAPID_SUBJECT, |text| is_subject(text).then(|| text.to_owned()));
     match (reader.is_set(VAPID_PRIVATE_KEY), reader.is_set(VAPID_SUBJECT)) {
         (false, false) => return None,
         (true, false) => reader.fault(VAPID_SUBJECT, format!("must be set together with {}", VAPID_PRIVATE_KEY.name)),
@@ -37,7 +26,7 @@ pub(super) fn browser_push(reader: &mut Reader) -> Option<BrowserPush> {
         (true, true) => {}
     }
     let mut keys = keys(reader)?.into_iter();
-    Some(BrowserPush { key: keys.next()?, retired_keys: keys.collect(), subject: subject?, hosts: hosts?, ttl: ttl? })
+    Some(Settings { keys: VapidKeys::new(keys.next()?, keys.collect(), subject?), hosts, ttl })
 }
 
 /// All VAPID keys, the current one first.
@@ -70,10 +59,6 @@ fn key(entry: &str) -> Result<VapidKey, String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(VapidKeyError::Base64.to_string()),
         Err(error) => Err(format!("names a file that cannot be read: {error}")),
     }
-}
-
-fn hosts(text: &str) -> Option<Vec<PushHost>> {
-    text.split(',').map(|host| PushHost::parse(host.trim())).collect()
 }
 
 fn is_subject(text: &str) -> bool {

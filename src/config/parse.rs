@@ -1,10 +1,9 @@
-//! Builds `Config` from variables. Each group of settings has a function that reads the whole group before it fails.
+//! Builds `Config` from variables. A wrong value does not stop the reading, so that all faults are reported at once.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
@@ -14,21 +13,18 @@ use url::Url;
 use super::browser_push::browser_push;
 use super::reader::{ConfigErrors, Reader};
 use super::settings::{
-    ALLOW_HTTP, ALLOWED_NETWORKS, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CA_FILE, CALLER_MAX_STREAMS, DATA_DIR,
-    DATABASE_LISTEN_URL, DATABASE_MAX_CONNECTIONS, DATABASE_URL, DENIED_NETWORKS, ENCRYPTION_KEYS,
-    ENDPOINT_MAX_IN_FLIGHT, EVENT_EXPIRES, EVENT_MAX_BYTES, INGEST_QUEUE_EVENTS, LEASE, LISTEN_ADDR, LOG, LOG_FORMAT,
-    MAX_IN_FLIGHT, MAX_STREAMS, METRICS_ADDR, NAME_SERVERS, OPERATOR_CA_FILE, PUBLIC_URL, REENCRYPTION_SCHEDULE,
-    RETENTION_DAYS, RETENTION_SCHEDULE, ROLLUP_SCHEDULE, SHUTDOWN_GRACE, SUBSCRIPTION_PRUNING_SCHEDULE, Setting,
-    TENANT_EVENTS_PER_SECOND, TRUSTED_PROXIES, WEBHOOK_TIMEOUT, WORKSPACE_REPAIR_SCHEDULE,
+    self, DATA_DIR, DATABASE_LISTEN_URL, DATABASE_URL, ENCRYPTION_KEYS, LISTEN_ADDR, METRICS_ADDR, Setting,
 };
 use super::traces::traces;
 use super::users::users;
-use super::{Channels, Config, Database, DatabaseUrl, Ingest, Limits, Queue, Schedules};
-use crate::domain::event::MAX_EXPIRES_IN_SECONDS;
+use super::{Config, Database, DatabaseUrl};
+use crate::channels::LookupLimits;
+use crate::domain::operation::OperationKind;
 use crate::domain::schedule::Schedule;
 use crate::secrets::Keyring;
 use crate::telemetry::logging;
-use crate::tls;
+use crate::worker::OperationSettings;
+use crate::{channels, http, ingest, postgres, queue, tls};
 
 /// The port of name servers (RFC 1035, section 4.2).
 const DNS_PORT: u16 = 53;
@@ -45,51 +41,41 @@ pub(super) fn config(variables: impl IntoIterator<Item = (String, String)>) -> R
     }
 }
 
-/// Reads all settings; `None` only if a fault was reported.
+/// Reads all settings. After a fault, the returned settings are meaningless, or `None`.
 fn read(reader: &mut Reader) -> Option<Config> {
     let database = database(reader);
     let listen_addr = address(reader, LISTEN_ADDR);
     let metrics_addr = address(reader, METRICS_ADDR);
-    if listen_addr.is_some_and(|address| address.port() != 0 && Some(address) == metrics_addr) {
+    if listen_addr.port() != 0 && listen_addr == metrics_addr {
         reader.fault(METRICS_ADDR, format!("must not be the address of the API, {}", LISTEN_ADDR.name));
     }
-    let public_url = reader.parsed(PUBLIC_URL, "an origin like https://notify.example.com", origin);
-    let trusted_proxies = networks(reader, TRUSTED_PROXIES);
+    let public_url = reader.parsed(settings::PUBLIC_URL, origin);
+    let trusted_proxies = reader.list(settings::TRUSTED_PROXIES, network).into();
     let encryption_keys = encryption_keys(reader, database.as_ref());
-    let operator_ca_certificates = ca_certificates(reader, OPERATOR_CA_FILE);
-    let users = users(reader);
+    let operator_ca_certificates = ca_certificates(reader, settings::OPERATOR_CA_FILE);
+    let users = users(reader, &operator_ca_certificates);
     let channels = channels(reader);
-    let browser_push = browser_push(reader);
+    let browser_push = browser_push(reader, channels.allow_http);
     let queue = queue(reader);
     let ingest = ingest(reader);
-    let limits = limits(reader, ingest);
-    // Retention is longer than the maximum time that a delivery may wait, so that no partition with waiting deliveries is
-    // dropped.
-    let retention_days = reader.number(RETENTION_DAYS, 8..=3_650);
-    let schedules = schedules(reader);
-    let shutdown_grace = reader.number(SHUTDOWN_GRACE, 1..=3_600).map(Duration::from_secs);
-    let log = log(reader);
-    let traces = traces(reader);
+    let http = http::Settings { trusted_proxies, public_url, ..http(reader, &ingest) };
     Some(Config {
-        database: database?,
-        listen_addr: listen_addr?,
-        metrics_addr: metrics_addr?,
-        public_url,
-        trusted_proxies: trusted_proxies?,
-        channels: channels?,
+        listen_addr,
+        metrics_addr,
+        channels,
         browser_push,
-        queue: queue?,
-        ingest: ingest?,
-        limits: limits?,
-        retention_days: retention_days?,
-        schedules: schedules?,
+        operations: operations(reader, &queue, &http),
+        queue,
+        ingest,
+        http,
         encryption_keys,
         operator_ca_certificates,
         users,
-        sign_in_choices: None,
-        shutdown_grace: shutdown_grace?,
-        log: log?,
-        traces,
+        shutdown_grace: reader.duration(settings::SHUTDOWN_GRACE),
+        log: log(reader),
+        traces: traces(reader),
+        // The last field, because the settings after it would not be read.
+        database: database?,
     })
 }
 
@@ -105,28 +91,21 @@ fn encryption_keys(reader: &mut Reader, database: Option<&Database>) -> Option<A
 }
 
 fn database(reader: &mut Reader) -> Option<Database> {
-    let max_connections = reader.number(DATABASE_MAX_CONNECTIONS, 6..=1_000);
-    let is_external = reader.is_set(DATABASE_URL);
-    let url = database_url(reader, DATABASE_URL);
-    let listen_url = database_url(reader, DATABASE_LISTEN_URL);
-    if is_external {
-        return Some(Database::External { url: url?, listen_url, max_connections: max_connections? });
+    let max_connections = reader.number(settings::DATABASE_MAX_CONNECTIONS);
+    let url = reader.parsed(DATABASE_URL, DatabaseUrl::parse);
+    let listen_url = reader.parsed(DATABASE_LISTEN_URL, DatabaseUrl::parse);
+    if reader.is_set(DATABASE_URL) {
+        return Some(Database::External { url: url?, listen_url, max_connections });
     }
     if reader.is_set(DATABASE_LISTEN_URL) {
         reader.fault(DATABASE_LISTEN_URL, format!("has no effect without {}", DATABASE_URL.name));
     }
-    let data_dir = data_dir(reader);
-    Some(Database::Embedded { data_dir: data_dir?, max_connections: max_connections? })
-}
-
-fn database_url(reader: &mut Reader, setting: Setting) -> Option<DatabaseUrl> {
-    reader.parsed(setting, "a URL like postgres://user:password@host:5432/database", DatabaseUrl::parse)
+    Some(Database::Embedded(postgres::Settings { data_dir: data_dir(reader)?, max_connections }))
 }
 
 fn data_dir(reader: &mut Reader) -> Option<PathBuf> {
     if reader.is_set(DATA_DIR) {
-        return reader
-            .parsed(DATA_DIR, "an absolute path", |path| Some(PathBuf::from(path)).filter(|p| p.is_absolute()));
+        return reader.parsed(DATA_DIR, |path| Some(PathBuf::from(path)).filter(|path| path.is_absolute()));
     }
     if nix::unistd::geteuid().is_root() {
         return Some(PathBuf::from(ROOT_DATA_DIR));
@@ -141,8 +120,9 @@ fn data_dir(reader: &mut Reader) -> Option<PathBuf> {
     directory
 }
 
-fn address(reader: &mut Reader, setting: Setting) -> Option<SocketAddr> {
-    reader.parsed(setting, "an address and port like 127.0.0.1:8080", |text| text.parse().ok())
+fn address(reader: &mut Reader, setting: Setting) -> SocketAddr {
+    let address = reader.parsed(setting, |text| text.parse().ok());
+    address.unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into())
 }
 
 fn origin(text: &str) -> Option<Url> {
@@ -152,33 +132,20 @@ fn origin(text: &str) -> Option<Url> {
     (matches!(url.scheme(), "http" | "https") && bare && anonymous).then_some(url)
 }
 
-fn channels(reader: &mut Reader) -> Option<Channels> {
-    let allowed_networks = networks(reader, ALLOWED_NETWORKS);
-    let denied_networks = networks(reader, DENIED_NETWORKS);
-    let name_servers = list(reader, NAME_SERVERS, "addresses like 10.0.0.53,[fd00::53]:5353", name_server);
-    let allow_http = reader.parsed(ALLOW_HTTP, "true or false", |text| text.parse().ok());
-    let webhook_timeout = reader.number(WEBHOOK_TIMEOUT, 1_000..=10_000).map(Duration::from_millis);
-    let ca_certificates = ca_certificates(reader, CA_FILE);
-    Some(Channels {
-        allowed_networks: allowed_networks?,
-        denied_networks: denied_networks?,
-        name_servers: name_servers?,
-        allow_http: allow_http?,
-        webhook_timeout: webhook_timeout?,
-        ca_certificates,
-    })
-}
-
-fn networks(reader: &mut Reader, setting: Setting) -> Option<Vec<IpNet>> {
-    list(reader, setting, "CIDRs like 10.0.0.0/8,fd00::/8", |network| network.parse().ok())
-}
-
-/// Parses values separated by commas. Returns an empty list if the setting is unset.
-fn list<T>(reader: &mut Reader, setting: Setting, expected: &str, parse: fn(&str) -> Option<T>) -> Option<Vec<T>> {
-    if !reader.is_set(setting) {
-        return Some(Vec::new());
+fn channels(reader: &mut Reader) -> channels::Settings {
+    channels::Settings {
+        allowed_networks: reader.list(settings::ALLOWED_NETWORKS, network),
+        denied_networks: reader.list(settings::DENIED_NETWORKS, network),
+        name_servers: reader.list(settings::NAME_SERVERS, name_server),
+        lookups: LookupLimits::WORKERS,
+        allow_http: reader.parsed(settings::ALLOW_HTTP, |text| text.parse().ok()).unwrap_or_default(),
+        default_timeout: reader.duration(settings::WEBHOOK_TIMEOUT),
+        extra_roots: ca_certificates(reader, settings::CA_FILE),
     }
-    reader.parsed(setting, expected, |text| text.split(',').map(|part| parse(part.trim())).collect())
+}
+
+fn network(text: &str) -> Option<IpNet> {
+    text.parse().ok()
 }
 
 fn name_server(text: &str) -> Option<SocketAddr> {
@@ -207,82 +174,75 @@ fn ca_certificates(reader: &mut Reader, setting: Setting) -> Vec<CertificateDer<
     Vec::new()
 }
 
-fn queue(reader: &mut Reader) -> Option<Queue> {
-    let max_in_flight = reader.number(MAX_IN_FLIGHT, 1..=100_000);
-    let endpoint_max_in_flight = if reader.is_set(ENDPOINT_MAX_IN_FLIGHT) {
-        Some(reader.number(ENDPOINT_MAX_IN_FLIGHT, 1..=100_000)?)
-    } else {
-        None
+fn queue(reader: &mut Reader) -> queue::Settings {
+    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let settings = queue::Settings {
+        max_in_flight: reader.number(settings::MAX_IN_FLIGHT),
+        endpoint_max_in_flight: reader.optional_number(settings::ENDPOINT_MAX_IN_FLIGHT),
+        lease: reader.duration(settings::LEASE),
+        description: format!("{host} {}", std::process::id()),
     };
-    // A lease must be longer than the longest attempt (10 s, the longest deadline of a channel), because a worker might send no
-    // heartbeat during an attempt.
-    let lease = reader.number(LEASE, 11..=3_600).map(Duration::from_secs);
-    let queue = Queue { max_in_flight: max_in_flight?, endpoint_max_in_flight, lease: lease? };
-    if endpoint_max_in_flight.is_some_and(|most| most > queue.max_in_flight) {
-        reader.fault(ENDPOINT_MAX_IN_FLIGHT, format!("must be at most {}", MAX_IN_FLIGHT.name));
+    reader.at_most(settings::ENDPOINT_MAX_IN_FLIGHT, settings::MAX_IN_FLIGHT);
+    settings
+}
+
+fn ingest(reader: &mut Reader) -> ingest::Settings {
+    ingest::Settings {
+        queue_events: reader.number(settings::INGEST_QUEUE_EVENTS),
+        default_expiry: reader.duration(settings::EVENT_EXPIRES),
     }
-    Some(queue)
 }
 
-fn ingest(reader: &mut Reader) -> Option<Ingest> {
-    let queue_events = reader.number(INGEST_QUEUE_EVENTS, 1..=1_000_000);
-    let expires = reader.number(EVENT_EXPIRES, 1..=MAX_EXPIRES_IN_SECONDS).map(Duration::from_secs);
-    Some(Ingest { queue_events: queue_events?, expires: expires? })
-}
-
-fn limits(reader: &mut Reader, ingest: Option<Ingest>) -> Option<Limits> {
-    let event_bytes = reader.number(EVENT_MAX_BYTES, 1_024..=1_048_576);
-    let batch_bytes = reader.number(BATCH_MAX_BYTES, 1_024..=67_108_864);
-    let batch_events = reader.number(BATCH_MAX_EVENTS, 1..=10_000);
-    let tenant_events_per_second = reader.number(TENANT_EVENTS_PER_SECOND, 0..=1_000_000);
-    let streams = reader.number(MAX_STREAMS, 1..=100_000);
-    let caller_streams = reader.number(CALLER_MAX_STREAMS, 1..=100_000);
-    let mut limits = Limits {
-        event_bytes: event_bytes?,
-        batch_bytes: batch_bytes?,
-        batch_events: batch_events?,
-        tenant_events_per_second: NonZeroU32::new(tenant_events_per_second?),
-        streams: streams?,
-        caller_streams: caller_streams?,
+fn http(reader: &mut Reader, ingest: &ingest::Settings) -> http::Settings {
+    let defaults = http::Settings::default();
+    let max_streams = reader.number(settings::MAX_STREAMS);
+    let settings = http::Settings {
+        event_body_bytes: reader.number(settings::EVENT_MAX_BYTES),
+        batch_body_bytes: reader.number(settings::BATCH_MAX_BYTES),
+        // A batch larger than the queue would always be rejected as overload.
+        batch_events: ingest.queue_events.min(reader.number(settings::BATCH_MAX_EVENTS)),
+        tenant_events_per_second: NonZeroU32::new(reader.number(settings::TENANT_EVENTS_PER_SECOND)),
+        retention_days: reader.number(settings::RETENTION_DAYS),
+        replay_expires: ingest.default_expiry,
+        // Streams use connections in addition to the connections of requests.
+        max_connections: defaults.max_connections - defaults.workspace.max_streams + max_streams,
+        workspace: http::workspace::Settings {
+            max_streams,
+            max_streams_per_caller: reader.number(settings::CALLER_MAX_STREAMS),
+            ..defaults.workspace
+        },
+        ..defaults
     };
-    if limits.batch_bytes < limits.event_bytes {
-        reader.fault(BATCH_MAX_BYTES, format!("must be at least {}", EVENT_MAX_BYTES.name));
+    reader.at_least(settings::BATCH_MAX_BYTES, settings::EVENT_MAX_BYTES);
+    if reader.is_set(settings::BATCH_MAX_EVENTS) {
+        reader.at_most(settings::BATCH_MAX_EVENTS, settings::INGEST_QUEUE_EVENTS);
     }
-    // A batch larger than the queue would always be rejected as overload.
-    let queue_events = ingest.map_or(usize::MAX, |ingest| ingest.queue_events);
-    if limits.batch_events > queue_events && reader.is_set(BATCH_MAX_EVENTS) {
-        reader.fault(BATCH_MAX_EVENTS, format!("must be at most {}", INGEST_QUEUE_EVENTS.name));
-    }
-    limits.batch_events = limits.batch_events.min(queue_events);
-    Some(limits)
+    settings
 }
 
-fn schedules(reader: &mut Reader) -> Option<Schedules> {
-    let mut schedule =
-        |setting| reader.parsed(setting, "a cron expression like 20 3 * * MON-FRI", |text| Schedule::parse(text).ok());
-    let retention = schedule(RETENTION_SCHEDULE);
-    let workspace_repair = schedule(WORKSPACE_REPAIR_SCHEDULE);
-    let subscription_pruning = schedule(SUBSCRIPTION_PRUNING_SCHEDULE);
-    let rollup = schedule(ROLLUP_SCHEDULE);
-    let reencryption = schedule(REENCRYPTION_SCHEDULE);
-    Some(Schedules {
-        retention: retention?,
-        workspace_repair: workspace_repair?,
-        subscription_pruning: subscription_pruning?,
-        rollup: rollup?,
-        reencryption: reencryption?,
-    })
+fn operations(reader: &mut Reader, queue: &queue::Settings, http: &http::Settings) -> OperationSettings {
+    let schedules = [
+        (OperationKind::Retention, settings::RETENTION_SCHEDULE),
+        (OperationKind::WorkspaceRepair, settings::WORKSPACE_REPAIR_SCHEDULE),
+        (OperationKind::SubscriptionPruning, settings::SUBSCRIPTION_PRUNING_SCHEDULE),
+        (OperationKind::Rollup, settings::ROLLUP_SCHEDULE),
+        (OperationKind::Reencryption, settings::REENCRYPTION_SCHEDULE),
+    ];
+    let schedule = |(kind, setting)| Some((kind, reader.parsed(setting, |text| Schedule::parse(text).ok())?));
+    OperationSettings {
+        schedules: schedules.into_iter().filter_map(schedule).collect(),
+        lease: queue.lease,
+        retention_days: http.retention_days,
+        replay_expires: http.replay_expires,
+    }
 }
 
-fn log(reader: &mut Reader) -> Option<logging::Settings> {
-    let expected = "a level or directives like info,flametree_notify::queue=debug";
-    let filter = reader.parsed(LOG, expected, |text| logging::check_filter(text).is_ok().then(|| text.to_owned()));
-    let format = if reader.is_set(LOG_FORMAT) {
-        reader.parsed(LOG_FORMAT, "text or json", log_format)
-    } else {
-        Some(logging::Format::ByTerminal)
-    };
-    Some(logging::Settings { filter: filter?, format: format? })
+fn log(reader: &mut Reader) -> logging::Settings {
+    let filter = |text: &str| logging::check_filter(text).is_ok().then(|| text.to_owned());
+    logging::Settings {
+        filter: reader.parsed(settings::LOG, filter).unwrap_or_default(),
+        format: reader.parsed(settings::LOG_FORMAT, log_format).unwrap_or(logging::Format::ByTerminal),
+    }
 }
 
 fn log_format(text: &str) -> Option<logging::Format> {

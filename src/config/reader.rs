@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use super::secret::Secret;
 use super::settings::{SETTINGS, Setting};
@@ -61,7 +61,7 @@ impl Reader {
 
     /// The value that the operator set, or the default.
     pub(super) fn text(&self, setting: Setting) -> Option<String> {
-        self.variables.get(setting.name).cloned().or_else(|| setting.default.map(str::to_owned))
+        self.variables.get(setting.name).cloned().or_else(|| setting.default().map(str::to_owned))
     }
 
     /// True if the operator set the value.
@@ -80,26 +80,54 @@ impl Reader {
 
     /// Parses the value of a setting. Returns `None` if the setting is unset or the value is wrong. Reports a wrong value as a
     /// fault.
-    pub(super) fn parsed<T>(
-        &mut self,
-        setting: Setting,
-        expected: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Option<T> {
+    pub(super) fn parsed<T>(&mut self, setting: Setting, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
         let text = self.text(setting)?;
         let value = parse(&text);
         if value.is_none() {
             let shown = if setting.secret { String::new() } else { format!(", not {text:?}") };
-            self.fault(setting, format!("must be {expected}{shown}"));
+            self.fault(setting, format!("must be {}{shown}", setting.expected()));
         }
         value
     }
 
-    pub(super) fn number<T: TryFrom<u64>>(&mut self, setting: Setting, range: RangeInclusive<u64>) -> Option<T> {
-        let expected = format!("a whole number from {} to {}", range.start(), range.end());
-        self.parsed(setting, &expected, |text| {
-            text.parse().ok().filter(|number| range.contains(number)).and_then(|number| T::try_from(number).ok())
-        })
+    /// Parses values separated by commas. Returns an empty list if the setting is unset.
+    pub(super) fn list<T>(&mut self, setting: Setting, parse: fn(&str) -> Option<T>) -> Vec<T> {
+        let values = self.parsed(setting, |text| text.split(',').map(|part| parse(part.trim())).collect());
+        values.unwrap_or_default()
+    }
+
+    /// A number without a default.
+    pub(super) fn optional_number<T: TryFrom<u64>>(&mut self, setting: Setting) -> Option<T> {
+        self.parsed(setting, |text| T::try_from(setting.number(text)?).ok())
+    }
+
+    /// A number with a default; 0 after a fault.
+    pub(super) fn number<T: TryFrom<u64> + Default>(&mut self, setting: Setting) -> T {
+        self.optional_number(setting).unwrap_or_default()
+    }
+
+    /// A duration with a default; 0 after a fault.
+    pub(super) fn duration(&mut self, setting: Setting) -> Duration {
+        setting.duration(self.number(setting))
+    }
+
+    /// Reports a fault if the first number exceeds the second. A wrong number is already a fault.
+    pub(super) fn at_most(&mut self, setting: Setting, limit: Setting) {
+        if self.exceeds(setting, limit) {
+            self.fault(setting, format!("must be at most {}", limit.name));
+        }
+    }
+
+    /// Reports a fault if the second number exceeds the first. A wrong number is already a fault.
+    pub(super) fn at_least(&mut self, setting: Setting, limit: Setting) {
+        if self.exceeds(limit, setting) {
+            self.fault(setting, format!("must be at least {}", limit.name));
+        }
+    }
+
+    fn exceeds(&self, setting: Setting, limit: Setting) -> bool {
+        let number = |setting: Setting| setting.number(&self.text(setting)?);
+        number(setting).zip(number(limit)).is_some_and(|(number, limit)| number > limit)
     }
 
     pub(super) fn finish(self) -> ConfigErrors {

@@ -1,6 +1,10 @@
 //! Tests the meaning of settings, and how their errors are reported.
 
+use std::num::NonZeroU32;
+
 use super::*;
+use crate::channels::browser_push::VapidKey;
+use crate::users::KeySource;
 
 fn config_of(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     let home = ("HOME".to_owned(), "/home/someone".to_owned());
@@ -18,10 +22,10 @@ const KEYS: (&str, &str) = ("FLAMETREE_ENCRYPTION_KEYS", "k1:AAECAwQFBgcICQoLDA0
 fn without_settings_the_embedded_server_and_the_defaults_are_used() {
     let config = config_of(&[]).unwrap();
     assert!(matches!(config.database, Database::Embedded { .. }));
-    assert!(config.public_url.is_none());
+    assert!(config.http.public_url.is_none());
     assert_eq!(config.queue.lease, Duration::from_secs(30));
-    assert_eq!(config.channels.webhook_timeout, Duration::from_secs(5));
-    assert_eq!(config.limits.batch_bytes, 1024 * 1024);
+    assert_eq!(config.channels.default_timeout, Duration::from_secs(5));
+    assert_eq!(config.http.batch_body_bytes, 1024 * 1024);
     assert_eq!(config.log.format, logging::Format::ByTerminal);
 }
 
@@ -115,10 +119,10 @@ fn the_keys_of_portal_users_must_come_from_one_setting() {
     let secret = ("FLAMETREE_JWT_SECRET", "a secret of 32 bytes, or of more");
     let url = ("FLAMETREE_JWKS_URL", "https://login.example/jwks?tenant=7");
     let users = config_of(&[secret, ("FLAMETREE_JWT_ISSUER", "me")]).unwrap().users.unwrap();
-    assert!(matches!(users.keys, UserTokenKeys::One(_)) && users.issuer.as_deref() == Some("me"));
+    assert!(matches!(users.keys, KeySource::One(_)) && users.issuer.as_deref() == Some("me"));
     assert!(!format!("{users:?}").contains(secret.1));
     let users = config_of(&[url, ("FLAMETREE_JWT_ISSUER", "me")]).unwrap().users.unwrap();
-    assert!(matches!(users.keys, UserTokenKeys::Jwks(found) if found.as_str() == url.1));
+    assert!(matches!(users.keys, KeySource::Published { url: found, .. } if found.as_str() == url.1));
 
     let expected = "FLAMETREE_JWT_ISSUER must be set together with FLAMETREE_JWKS_URL: its keys may sign other customers' \
                     tokens too, and only the issuer identifies the customer";
@@ -149,14 +153,14 @@ fn a_jwks_url_must_use_https_or_a_loopback_host() {
 #[test]
 fn a_smaller_limit_reduces_the_defaults_that_depend_on_it() {
     let config = config_of(&[("FLAMETREE_MAX_IN_FLIGHT", "10"), ("FLAMETREE_INGEST_QUEUE_EVENTS", "5")]).unwrap();
-    assert_eq!((config.queue.endpoint_max_in_flight, config.limits.batch_events), (None, 5));
+    assert_eq!((config.queue.endpoint_max_in_flight, config.http.batch_events), (None, 5));
 }
 
 #[test]
 fn tenants_have_an_event_rate_limit_unless_it_is_set_to_0() {
     let rate = |value| {
         let config = config_of(&[("FLAMETREE_TENANT_EVENTS_PER_SECOND", value)]).unwrap();
-        config.limits.tenant_events_per_second.map(NonZeroU32::get)
+        config.http.tenant_events_per_second.map(NonZeroU32::get)
     };
     assert_eq!((rate(""), rate("0"), rate("5")), (Some(1_000), None, Some(5)));
 }
@@ -197,9 +201,9 @@ fn parses_encryption_keys_and_certificate_authorities() {
     let faults = |pem: &str| read(pem).unwrap_err().faults()[0].message.replace(&format!(", {file:?}"), "");
     let authority = rcgen::generate_simple_self_signed(["authority.test".to_owned()]).unwrap().cert.pem();
     let config = read(&authority.repeat(2)).unwrap();
-    assert_eq!((config.channels.ca_certificates.len(), config.operator_ca_certificates.len()), (2, 0));
+    assert_eq!((config.channels.extra_roots.len(), config.operator_ca_certificates.len()), (2, 0));
     let config = config_of(&[("FLAMETREE_OPERATOR_CA_FILE", file.to_str().unwrap())]).unwrap();
-    assert_eq!((config.channels.ca_certificates.len(), config.operator_ca_certificates.len()), (0, 2));
+    assert_eq!((config.channels.extra_roots.len(), config.operator_ca_certificates.len()), (0, 2));
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     assert_eq!(
         faults(&format!("{authority}{broken}")),
@@ -214,12 +218,17 @@ fn browser_push_needs_a_key_and_a_subject() {
     assert!(config_of(&[]).unwrap().browser_push.is_none());
     let key = ("FLAMETREE_VAPID_PRIVATE_KEY", "IQ9Ur0ykXoHS9gzfYX0aBjy9lvdrjx_PFUXmie9YRcY");
     let subject = ("FLAMETREE_VAPID_SUBJECT", "mailto:push@flametree.dev");
+    let second = "q1dXpw3UpT5VOmu_cf_v6ih07Aems3njxI-JWgLcM94";
+    let [first_id, second_id] = [key.1, second].map(|key| VapidKey::from_base64(key).unwrap().id().to_owned());
     let push = config_of(&[key, subject]).unwrap().browser_push.unwrap();
-    assert_eq!((push.retired_keys.len(), push.hosts.len(), push.ttl), (0, 0, Duration::from_hours(1)));
+    assert!(push.keys.current().id() == first_id && push.keys.find(&second_id).is_none());
+    let host = "https://push.flametree.dev/x".parse().unwrap();
+    assert!(!push.hosts.allow(&host) && push.ttl == Duration::from_hours(1));
     assert!(!format!("{push:?}").contains(key.1));
-    let both = format!("{}, q1dXpw3UpT5VOmu_cf_v6ih07Aems3njxI-JWgLcM94", key.1);
-    let push = config_of(&[(key.0, &both), subject]).unwrap().browser_push.unwrap();
-    assert_eq!(push.retired_keys.len(), 1);
+    let both = format!("{}, {second}", key.1);
+    let hosts = ("FLAMETREE_PUSH_HOSTS", "*.flametree.dev");
+    let push = config_of(&[(key.0, &both), subject, hosts]).unwrap().browser_push.unwrap();
+    assert!(push.keys.current().id() == first_id && push.keys.find(&second_id).is_some() && push.hosts.allow(&host));
 
     let alone = faults_of(&[key]);
     assert_eq!(alone, ["FLAMETREE_VAPID_SUBJECT must be set together with FLAMETREE_VAPID_PRIVATE_KEY"]);

@@ -4,34 +4,24 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::Traces;
 use super::reader::Reader;
 use super::settings::{OTLP_ENDPOINT, OTLP_HEADERS, RESOURCE_ATTRIBUTES, SERVICE_NAME, TRACES_SHARE};
-use crate::telemetry::traces::Share;
+use crate::telemetry::traces::{Settings, Share};
 
 /// The path for traces below a collector's base URL.
 const PATH: [&str; 2] = ["v1", "traces"];
 
 /// Reads the settings for traces; `None` if they are not exported, or if a fault was reported.
-pub(super) fn traces(reader: &mut Reader) -> Option<Traces> {
-    let url = reader.parsed(OTLP_ENDPOINT, "an http or https URL without user, query and fragment", traces_url);
-    let headers = if reader.is_set(OTLP_HEADERS) {
-        reader.parsed(OTLP_HEADERS, "headers like name=value,name=value with percent-encoded values", headers)
-    } else {
-        Some(HeaderMap::new())
-    };
-    let attributes = if reader.is_set(RESOURCE_ATTRIBUTES) {
-        reader.parsed(RESOURCE_ATTRIBUTES, "name=value,name=value with percent-encoded values", pairs)
-    } else {
-        Some(Vec::new())
-    };
+pub(super) fn traces(reader: &mut Reader) -> Option<Settings> {
+    let url = reader.parsed(OTLP_ENDPOINT, traces_url);
+    let headers = reader.parsed(OTLP_HEADERS, headers).unwrap_or_default();
+    let attributes = reader.parsed(RESOURCE_ATTRIBUTES, pairs).unwrap_or_default();
     let service_name = reader.text(SERVICE_NAME);
-    let share = reader.parsed(TRACES_SHARE, "a number from 0 to 1", |text| Share::new(text.parse().ok()?));
-    let (url, headers, share) = (url?, headers?, share?);
+    let share = reader.parsed(TRACES_SHARE, |text| Share::new(text.parse().ok()?));
     // The service name has a separate setting, which takes precedence.
-    let attributes = attributes?.into_iter().filter(|(name, _)| name != "service.name");
+    let attributes = attributes.into_iter().filter(|(name, _)| name != "service.name");
     let resource = service_name.map(|name| ("service.name".to_owned(), name)).into_iter().chain(attributes).collect();
-    Some(Traces { url, headers, resource, share })
+    Some(Settings { url: url?, headers, resource, share: share? })
 }
 
 fn traces_url(text: &str) -> Option<Url> {

@@ -1,16 +1,16 @@
 //! The settings for the tokens of portal users.
 
+use rustls::pki_types::CertificateDer;
 use url::{Host, Url};
 
 use super::reader::Reader;
 use super::settings::{JWKS_URL, JWT_AUDIENCE, JWT_ISSUER, JWT_PUBLIC_KEY_FILE, JWT_SECRET, Setting};
-use super::{UserTokenKeys, UserTokens};
-use crate::users::Key;
+use crate::users::{Bounds, Key, KeySource, Settings};
 
 const SOURCES: [Setting; 3] = [JWT_SECRET, JWT_PUBLIC_KEY_FILE, JWKS_URL];
 
 /// Reads the settings for portal users; `None` if there are no portal users, or if a fault was reported.
-pub(super) fn users(reader: &mut Reader) -> Option<UserTokens> {
+pub(super) fn users(reader: &mut Reader, ca_certificates: &[CertificateDer<'static>]) -> Option<Settings> {
     let (issuer, audience) = (reader.text(JWT_ISSUER), reader.text(JWT_AUDIENCE));
     let mut set = SOURCES.into_iter().filter(|setting| reader.is_set(*setting));
     let Some(source) = set.next() else {
@@ -26,19 +26,20 @@ pub(super) fn users(reader: &mut Reader) -> Option<UserTokens> {
         reader.fault(second, format!("must not be set together with {}", source.name));
     }
     let keys = if source == JWT_SECRET {
-        secret(reader).map(UserTokenKeys::One)
+        secret(reader).map(KeySource::One)
     } else if source == JWT_PUBLIC_KEY_FILE {
-        public_key(reader).map(UserTokenKeys::One)
+        public_key(reader).map(KeySource::One)
     } else {
-        let expected = "an https URL without user and fragment, or an http URL of this machine";
-        reader.parsed(JWKS_URL, expected, jwks_url).map(UserTokenKeys::Jwks)
+        let published =
+            |url| KeySource::Published { url, extra_roots: ca_certificates.to_vec(), bounds: Bounds::default() };
+        reader.parsed(JWKS_URL, jwks_url).map(published)
     };
     if source == JWKS_URL && issuer.is_none() {
         // Some providers publish the same keys for all customers, so only the issuer identifies the customer.
         let reason = "its keys may sign other customers' tokens too, and only the issuer identifies the customer";
         reader.fault(JWT_ISSUER, format!("must be set together with {}: {reason}", JWKS_URL.name));
     }
-    Some(UserTokens { keys: keys?, issuer, audience })
+    Some(Settings { keys: keys?, issuer, audience })
 }
 
 fn secret(reader: &mut Reader) -> Option<Key> {

@@ -1,4 +1,4 @@
-//! Checks that the documents, the example settings and the dashboards are complete and name only existing files and metrics.
+//! Checks that the documents and the dashboards are complete and name only existing files and metrics.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -32,17 +32,6 @@ fn every_test_named_in_a_document_exists() {
         }
     }
     assert!(named > 10 && missing.is_empty(), "{named} names of tests\n{}\n", missing.join("\n"));
-}
-
-#[test]
-fn every_setting_is_in_the_example_file_and_in_the_documentation() {
-    let settings = settings();
-    assert!(settings.len() > 20, "only {} settings were found in src/config/settings.rs", settings.len());
-    for document in ["docker/.env.example", "docs/settings.md"].map(|name| root().join(name)) {
-        let words = words(&read(&document));
-        let missing: Vec<_> = settings.iter().filter(|setting| !words.contains(*setting)).collect();
-        assert!(missing.is_empty(), "{} does not name {missing:?}", relative(&document));
-    }
 }
 
 #[test]
@@ -129,20 +118,9 @@ fn source_paths(text: &str) -> Vec<String> {
     words.filter(|word| word.starts_with("src/")).map(|word| word.trim_end_matches('.').to_owned()).collect()
 }
 
-/// Splits the text into words that may be names of settings or metrics.
+/// Splits the text into words that may be names of metrics.
 fn words(text: &str) -> BTreeSet<String> {
     text.split(|character: char| !character.is_ascii_alphanumeric() && character != '_').map(str::to_owned).collect()
-}
-
-fn settings() -> BTreeSet<String> {
-    let source = read(&root().join("src/config/settings.rs"));
-    let quoted = source.split('"').skip(1).step_by(2).map(str::to_owned);
-    quoted.filter(|text| is_variable(text)).collect()
-}
-
-fn is_variable(text: &str) -> bool {
-    ["FLAMETREE_", "DATABASE_", "OTEL_"].iter().any(|prefix| text.starts_with(prefix))
-        && text.chars().all(|character| character.is_ascii_uppercase() || character == '_')
 }
 
 /// The metrics that the source defines as `name: Instrument, by Labels => ...` or mentions in a string literal.

@@ -28,8 +28,23 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "http",
         &["domain", "telemetry", "supervision", "secrets", "store", "channels", "queue", "ingest", "users", "portal"],
     ),
-    // The module `config` reads the settings of the modules that it imports.
-    ("config", &["domain", "telemetry", "secrets", "tls", "channels", "users", "postgres"]),
+    // The module `config` fills the settings of the modules that it imports.
+    (
+        "config",
+        &[
+            "domain",
+            "telemetry",
+            "secrets",
+            "tls",
+            "channels",
+            "users",
+            "postgres",
+            "queue",
+            "ingest",
+            "worker",
+            "http",
+        ],
+    ),
 ];
 
 /// The composition root and the command line may import every module, and no module imports them.

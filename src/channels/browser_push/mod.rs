@@ -47,7 +47,7 @@ const URGENCY: HeaderName = HeaderName::from_static("urgency");
 const TOPIC: HeaderName = HeaderName::from_static("topic");
 
 /// Operator settings for browser push.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     pub keys: VapidKeys,
     pub hosts: PushHosts,

@@ -101,12 +101,13 @@ fn is_p256(der: &[u8]) -> bool {
     der.windows(version_and_length.len()).take(5).any(|window| window == version_and_length)
 }
 
-/// The VAPID keys of a deployment, and the cached tokens that they signed.
+/// The VAPID keys of a deployment, and the cached tokens that they signed. Clones share the cache.
+#[derive(Clone)]
 pub struct VapidKeys {
     current: VapidKey,
     retired: Vec<VapidKey>,
     subject: String,
-    tokens: Mutex<HashMap<(String, String), Token>>,
+    tokens: Arc<Mutex<HashMap<(String, String), Token>>>,
 }
 
 struct Token {
@@ -124,7 +125,7 @@ impl VapidKeys {
     /// New subscriptions use the `current` key. The `retired` keys sign for older subscriptions. `subject` is the operator's
     /// contact for push services: a `mailto:` or an `https:` URI.
     pub fn new(current: VapidKey, retired: Vec<VapidKey>, subject: String) -> Self {
-        Self { current, retired, subject, tokens: Mutex::default() }
+        Self { current, retired, subject, tokens: Arc::default() }
     }
 
     pub fn current(&self) -> &VapidKey {

@@ -199,6 +199,8 @@ fn config(
         ("FLAMETREE_VAPID_SUBJECT", VAPID_SUBJECT.to_owned()),
         ("FLAMETREE_LOG", "warn".to_owned()),
     ];
-    let config = Config::from_vars(variables.map(|(name, value)| (name.to_owned(), value)))?;
-    Ok(Config { sign_in_choices: Some(jwt_secret.choices(TENANT, app::now())), ..config })
+    let mut config = Config::from_vars(variables.map(|(name, value)| (name.to_owned(), value)))?;
+    config.http.sign_in_choices = Some(jwt_secret.choices(TENANT, app::now()));
+    config.http.own_hosts = [api.to_string(), format!("localhost:{}", api.port())].into();
+    Ok(config)
 }

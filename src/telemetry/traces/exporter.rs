@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use super::Share;
 use super::span::text;
 use crate::telemetry::metrics::{Metrics, SpanResult};
 
@@ -33,16 +34,16 @@ const LAST_EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum number of bytes that are read from a response.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-#[derive(Debug)]
-pub struct Target {
-    /// The client's timeout limits one export request.
-    pub client: reqwest::Client,
+/// Where the service sends traces, and which traces it sends.
+#[derive(Debug, Clone)]
+pub struct Settings {
     /// The complete URL of the collector, including the path `/v1/traces`.
     pub url: Url,
     /// Headers that the collector requires. Their values are marked as sensitive.
     pub headers: HeaderMap,
-    /// The resource attributes of this process.
+    /// The resource attributes of this process, the service name first.
     pub resource: Vec<(String, String)>,
+    pub share: Share,
 }
 
 /// Why a batch was not accepted.
@@ -67,7 +68,9 @@ impl ExportError {
 /// Exports the spans that a `Tracer` records.
 #[derive(Debug)]
 pub struct Exporter {
-    target: Target,
+    /// The client's timeout limits one export request.
+    client: reqwest::Client,
+    settings: Settings,
     metrics: Metrics,
     waiting: mpsc::Receiver<Span>,
     is_failing: bool,
@@ -86,8 +89,13 @@ struct Batch {
 }
 
 impl Exporter {
-    pub(super) fn new(target: Target, metrics: Metrics, waiting: mpsc::Receiver<Span>) -> Self {
-        Self { target, metrics, waiting, is_failing: false }
+    pub(super) fn new(
+        client: reqwest::Client,
+        settings: Settings,
+        metrics: Metrics,
+        waiting: mpsc::Receiver<Span>,
+    ) -> Self {
+        Self { client, settings, metrics, waiting, is_failing: false }
     }
 
     /// Exports spans until `stop`. Then exports the remaining spans within `LAST_EXPORT_TIMEOUT`.
@@ -122,7 +130,7 @@ impl Exporter {
 
     fn batch(&self, spans: Vec<Span>) -> Batch {
         let count = spans.len() as u64;
-        let attributes = self.target.resource.iter().map(|(name, value)| text(name, value.clone())).collect();
+        let attributes = self.settings.resource.iter().map(|(name, value)| text(name, value.clone())).collect();
         let scope = InstrumentationScope {
             name: env!("CARGO_PKG_NAME").to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -171,7 +179,7 @@ impl Exporter {
     async fn post(&self, body: &Bytes) -> Result<u64, ExportError> {
         // The URL in an error can contain a key.
         let no_answer = |error: reqwest::Error| ExportError::NoAnswer(error.without_url());
-        let request = self.target.client.post(self.target.url.clone()).headers(self.target.headers.clone());
+        let request = self.client.post(self.settings.url.clone()).headers(self.settings.headers.clone());
         let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
         let mut answer = request.body(body.clone()).send().await.map_err(no_answer)?;
         if !answer.status().is_success() {

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio::sync::mpsc;
 
-pub use self::exporter::{Exporter, Target};
+pub use self::exporter::{Exporter, Settings};
 use self::span::{Kind, Step, span};
 use super::metrics::{Metrics, SpanResult};
 use crate::domain::delivery::{Attempt, Delivery, Outcome};
@@ -106,9 +106,10 @@ pub struct AttemptStep {
 
 impl Tracer {
     /// Returns the tracer and its exporter, which the caller must run.
-    pub fn new(target: Target, share: Share, metrics: &Metrics) -> (Self, Exporter) {
+    pub fn new(client: reqwest::Client, settings: Settings, metrics: &Metrics) -> (Self, Exporter) {
         let (ended, waiting) = mpsc::channel(QUEUE);
-        let exporter = Exporter::new(target, metrics.clone(), waiting);
+        let share = settings.share;
+        let exporter = Exporter::new(client, settings, metrics.clone(), waiting);
         (Self(Some(Arc::new(Active { share, ended, metrics: metrics.clone() }))), exporter)
     }
 
