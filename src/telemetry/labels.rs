@@ -249,7 +249,6 @@ label_values! {
         IngestCommitter = "ingest_committer",
         IngestRetrier = "ingest_retrier",
         MetricsServer = "metrics_server",
-        OperationPoller = "operation_poller",
         OperationWorker = "operation_worker",
         PublishedKeys = "published_keys",
         PushPauseReader = "push_pause_reader",
