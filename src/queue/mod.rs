@@ -46,7 +46,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-pub use backend::{ClaimStream, ClaimedDeliveries};
+pub use backend::ClaimedDeliveries;
 pub use claimed::Claimed;
 pub use wakeup::Wakeup;
 

@@ -207,7 +207,6 @@ pub enum TaskName {
     IngestCommitter,
     IngestRetrier,
     MetricsServer,
-    OperationPoller,
     OperationWorker,
     PublishedKeys,
     PushPauseReader,

@@ -1,19 +1,26 @@
 //! A key that verifies tokens. Its type determines the algorithm; the token cannot choose it.
+//!
+//! jsonwebtoken parses published keys (JWK). Its functions for PEM would accept a key of another curve, such as secp256k1, as a
+//! P-256 key, and hide the size of an RSA key. So the crates spki and pkcs1 parse PEM keys. web-push also needs these crates.
 
 use std::fmt;
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
+use pkcs1::RsaPublicKey;
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::{PemObject as _, SectionKind};
-
-use super::der::{self, PublicKey};
+use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 
 /// Minimum length of a secret, in bytes (RFC 7518, 3.2). An attacker could guess a shorter secret from a single token.
 pub const MIN_SECRET_BYTES: usize = 32;
 /// The allowed sizes of an RSA modulus in bytes (2,048 to 8,192 bits).
 const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1_024;
 const RSA_EXPONENT_BYTES: std::ops::RangeInclusive<usize> = 1..=4;
+const RSA: ObjectIdentifier = pkcs1::ALGORITHM_OID;
+const ELLIPTIC_CURVE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 const P256_POINT_BYTES: usize = 65;
 const ED25519_POINT_BYTES: usize = 32;
 
@@ -57,12 +64,22 @@ impl Key {
             return Err(KeyError::Private);
         }
         let der = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).map_err(|_no_pem| KeyError::NotAKey)?;
-        match der::public_key(der.as_ref())? {
-            PublicKey::Rsa { modulus, exponent } => {
-                Self::checked(Algorithm::RS256, DecodingKey::from_rsa_raw_components(modulus, exponent))
+        Self::from_der(der.as_ref())
+    }
+
+    /// Parses a `SubjectPublicKeyInfo` structure (RFC 5280, 4.1.2.7).
+    pub(super) fn from_der(der: &[u8]) -> Result<Self, KeyError> {
+        let info = SubjectPublicKeyInfoRef::try_from(der).map_err(|_other| KeyError::NotAKey)?;
+        let key = info.subject_public_key.as_bytes().ok_or(KeyError::NotAKey)?;
+        match info.algorithm.oids().map_err(|_parameters| KeyError::UnknownType)? {
+            (RSA, None) => {
+                let rsa = RsaPublicKey::try_from(key).map_err(|_other| KeyError::NotAKey)?;
+                let (n, e) = (rsa.modulus.as_bytes(), rsa.public_exponent.as_bytes());
+                Self::checked(Algorithm::RS256, DecodingKey::from_rsa_raw_components(n, e))
             }
-            PublicKey::P256(point) => Self::checked(Algorithm::ES256, DecodingKey::from_ec_der(point)),
-            PublicKey::Ed25519(point) => Self::checked(Algorithm::EdDSA, DecodingKey::from_ed_der(point)),
+            (ELLIPTIC_CURVE, Some(P256)) => Self::checked(Algorithm::ES256, DecodingKey::from_ec_der(key)),
+            (ED25519, None) => Self::checked(Algorithm::EdDSA, DecodingKey::from_ed_der(key)),
+            _ => Err(KeyError::UnknownType),
         }
     }
 

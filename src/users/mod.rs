@@ -5,7 +5,6 @@
 //! role from the claims, and ignores other claims. It uses no HTTP framework and no database.
 
 mod claims;
-mod der;
 mod fetch;
 mod key;
 mod key_set;

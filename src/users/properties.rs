@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::FutureExt as _;
-use jsonwebtoken::{Algorithm, get_current_timestamp};
+use jsonwebtoken::{Algorithm, DecodingKeyKind, get_current_timestamp};
 use ring::hmac;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use rustls::pki_types::SubjectPublicKeyInfoDer;
@@ -13,7 +13,6 @@ use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::der::{self, PublicKey};
 use super::key_set::KeySet;
 use super::{Key, KeySource, LEEWAY_SECONDS, MAX_TOKEN_BYTES, Person, Refusal, Settings, UserAuthenticator};
 use crate::supervision::Supervisor;
@@ -163,9 +162,9 @@ fn assert_public(key: &Key) {
 }
 
 fn read_der(bytes: &[u8]) {
-    match der::public_key(bytes) {
-        Ok(PublicKey::Rsa { modulus, exponent }) => assert!(modulus.len() + exponent.len() < bytes.len()),
-        Ok(PublicKey::P256(key) | PublicKey::Ed25519(key)) => assert!(bytes.ends_with(key)),
-        Err(_) => {}
+    let Ok(key) = Key::from_der(bytes) else { return };
+    match key.decoding().kind() {
+        DecodingKeyKind::RsaModulusExponent { n, e } => assert!(n.len() + e.len() < bytes.len()),
+        DecodingKeyKind::SecretOrDer(point) => assert!(bytes.ends_with(point)),
     }
 }

@@ -50,6 +50,12 @@ xKAiAc8NWC95QNAmlhkoFTYaH4Q5sBq0P8j1zotIwAnuc9Kt0lXBjkzT9A66bJ3l
 35mTpJLjCtqyMkvyNN4sznAkHW3bd92t
 -----END PUBLIC KEY-----
 ";
+/// Its point has as many bytes as a point of P-256.
+const SECP256K1_PEM: &str = "-----BEGIN PUBLIC KEY-----
+MFYwEAYHKoZIzj0CAQYFK4EEAAoDQgAELvpnpxwH8LmgBnUlWnQUkbAbO2lSSVWe
+xVGAQE9rIunzRqf/M33dCOzs24/HHYawWrSH+iiHfNVSr9JlH0uasA==
+-----END PUBLIC KEY-----
+";
 
 fn rsa_jwk() -> Value {
     json!({"kty": "RSA", "n": RSA_N, "e": "AQAB"})
@@ -128,6 +134,7 @@ fn rejects_invalid_keys_without_showing_them() {
         (both.as_str(), KeyError::Private),
         (SMALL_RSA_PEM, KeyError::RsaSize),
         (P384_PEM, KeyError::UnknownType),
+        (SECP256K1_PEM, KeyError::UnknownType),
     ] {
         assert_eq!(Key::from_pem(pem).unwrap_err(), expected, "{pem}");
     }

@@ -1,7 +1,7 @@
 //! The worker pools. Each channel has an apalis worker that attempts the queue's claimed deliveries.
 //!
-//! apalis provides the worker, the data that the worker passes to its function, and the monitor. The queue limits attempts
-//! before it passes deliveries to a pool. With the limits of apalis, one endpoint could stop a whole pool.
+//! apalis provides the worker and the monitor, and for operations also the limit, the handling of panics and the tracing. The
+//! queue limits attempts before it passes deliveries to a pool. With the limits of apalis, one endpoint could stop a whole pool.
 
 mod attempts;
 mod browser_push;
@@ -57,7 +57,7 @@ impl Workers {
     {
         let Pool { channel, claimed, attempts } = pool;
         self.monitors.push(Monitor::new().register(move |_restarts| {
-            WorkerBuilder::new(channel.as_str()).backend(claimed.clone()).build(attempts.clone())
+            WorkerBuilder::new(channel.as_str()).backend(claimed.backend()).build(attempts.clone())
         }));
         self
     }

@@ -18,11 +18,6 @@ const UNSUPERVISED: &[(&str, usize, &str)] = &[
         1,
         "each attempt in the task catches its own panic and ends its delivery as interrupted",
     ),
-    (
-        "src/worker/operations/runner.rs",
-        1,
-        "after a panic in an operation, the lease expires, and a worker repeats the operation",
-    ),
     ("src/channels/resolver/mod.rs", 1, "after a panic in a lookup, the callers get an error"),
     (
         "src/channels/browser_push/encryption_pool.rs",

@@ -42,6 +42,17 @@ async fn dies_at(step: &str) {
 }
 
 #[tokio::test]
+async fn a_worker_repeats_an_operation_that_panicked() {
+    let deployment = Deployment::new().await;
+    let panicking = "operation::before_end=1*panic(a defect)";
+    let worker = deployment.settings.clone().with("FAILPOINTS", panicking).start(Part::Worker).await;
+    let repeated = "SELECT count(*) FROM flametree.operations WHERE state = 'succeeded' AND attempts = 2";
+    within(PATIENCE, "the worker repeats it", async || number(&deployment.pool, repeated).await == 1).await;
+    let output = worker.stop().await;
+    assert!(output.contains("task.failed") && output.contains("a defect"), "{output}");
+}
+
+#[tokio::test]
 async fn a_replay_whose_workers_die_replays_each_delivery_once() {
     const EVENTS: usize = 3_000;
     let deployment = Deployment::new().await;

@@ -3,10 +3,10 @@
 //! Every process rejects a revoked token within a second. Guessed tokens cannot fill the memory. Lookups use only a few pool
 //! connections. Lookups of unknown tokens from addresses with too many wrong credentials use only one connection.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use moka::sync::Cache;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 
@@ -21,7 +21,7 @@ const FRESH_FOR: Duration = Duration::from_secs(1);
 /// How often the last use of a token is stored.
 const NOTE_USE_EVERY: Duration = Duration::from_mins(1);
 /// Maximum number of cached tokens. Unknown tokens are not cached.
-const CAPACITY: usize = 4_096;
+const CAPACITY: u64 = 4_096;
 /// Maximum number of concurrent lookups in the database.
 const CONCURRENT_LOOKUPS: usize = 4;
 /// Maximum number of waiting lookups. Further lookups get 503, so that the pool is not exhausted.
@@ -32,7 +32,7 @@ const WAITING_DOUBTFUL_LOOKUPS: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct TokenCache {
-    entries: Mutex<HashMap<SecretHash, Entry>>,
+    entries: Cache<SecretHash, Entry>,
     lookups: Lookups,
     doubtful_lookups: Lookups,
 }
@@ -55,7 +55,7 @@ struct Entry {
 impl TokenCache {
     pub(crate) fn new() -> Self {
         Self {
-            entries: Mutex::new(HashMap::new()),
+            entries: Cache::new(CAPACITY),
             lookups: Lookups::new(CONCURRENT_LOOKUPS, WAITING_LOOKUPS),
             doubtful_lookups: Lookups::new(1, WAITING_DOUBTFUL_LOOKUPS),
         }
@@ -74,7 +74,7 @@ impl TokenCache {
         if let Some(token) = self.fresh(&hash) {
             return Ok(Some(token));
         }
-        let is_known = self.entries().contains_key(&hash);
+        let is_known = self.entries.contains_key(&hash);
         let _doubtful_turn = match doubt.filter(|_| !is_known) {
             Some(refused) => Some(self.doubtful_lookups.turn().await.map_err(|_full| refused)?),
             None => None,
@@ -85,7 +85,7 @@ impl TokenCache {
             return Ok(Some(token));
         }
         let Some(token) = tokens::find(db, &hash).await? else {
-            self.entries().remove(&hash);
+            self.entries.invalidate(&hash);
             return Ok(None);
         };
         let token = Arc::new(token);
@@ -102,34 +102,27 @@ impl TokenCache {
 
     /// Removes a token from the cache, so that this process rejects the token at once.
     pub(crate) fn forget(&self, id: TokenId) {
-        self.entries().retain(|_, entry| entry.token.id != id);
+        for (hash, _) in self.entries.iter().filter(|(_, entry)| entry.token.id == id) {
+            self.entries.invalidate(&*hash);
+        }
     }
 
     fn fresh(&self, hash: &SecretHash) -> Option<Arc<Token>> {
-        let entries = self.entries();
-        let entry = entries.get(hash).filter(|entry| entry.seen_at.elapsed() < FRESH_FOR)?;
-        Some(Arc::clone(&entry.token))
+        let entry = self.entries.get(hash)?;
+        (entry.seen_at.elapsed() < FRESH_FOR).then_some(entry.token)
     }
 
     /// Caches the token. Returns true if the time of its use should be stored now.
     fn remember(&self, hash: SecretHash, token: &Arc<Token>) -> bool {
         let now = Instant::now();
-        let mut entries = self.entries();
-        let noted_before = entries.get(&hash).and_then(|entry| entry.use_noted_at);
-        let note_use = noted_before.is_none_or(|at| now.duration_since(at) >= NOTE_USE_EVERY);
-        if entries.len() >= CAPACITY && !entries.contains_key(&hash) {
-            entries.retain(|_, entry| now.duration_since(entry.seen_at) < FRESH_FOR);
-        }
-        if entries.len() < CAPACITY || entries.contains_key(&hash) {
+        let mut note_use = false;
+        self.entries.entry(hash).and_upsert_with(|before| {
+            let noted_before = before.and_then(|before| before.into_value().use_noted_at);
+            note_use = noted_before.is_none_or(|at| now.duration_since(at) >= NOTE_USE_EVERY);
             let use_noted_at = if note_use { Some(now) } else { noted_before };
-            entries.insert(hash, Entry { token: Arc::clone(token), seen_at: now, use_noted_at });
-        }
+            Entry { token: Arc::clone(token), seen_at: now, use_noted_at }
+        });
         note_use
-    }
-
-    fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<SecretHash, Entry>> {
-        // A poisoned lock is harmless: no code panics while it holds the lock, and the map is always valid.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,7 +1,5 @@
 //! Exports ended spans to the collector: OTLP over HTTP, as protobuf (<https://opentelemetry.io/docs/specs/otlp/#otlphttp>).
-//!
-//! The message types are from the crate opentelemetry-proto. The crate opentelemetry-otlp is not used, because it reads
-//! environment variables and so bypasses the settings.
+//! The message types are from the crate opentelemetry-proto.
 
 use std::time::Duration;
 

@@ -2,7 +2,9 @@
 //!
 //! A row of the table `operations` records the holder and the progress of an operation. Its unique key ensures that only one
 //! process runs a tick. Another process takes the operation over when the holder's lease expires, so every step must be
-//! repeatable. As with deliveries, apalis provides the worker and the monitor, and never receives a database error.
+//! repeatable. apalis polls for due operations, limits how many run at once, catches their panics and traces them. It never
+//! receives a database error. This service retries failed operations itself: a retry by apalis would hold the lease during
+//! the pause, and forget the attempts when the process ends.
 
 mod maintenance;
 mod poller;
@@ -13,13 +15,13 @@ mod steps;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apalis::layers::WorkerBuilderExt as _;
 use apalis::prelude::{Monitor, WorkerBuilder};
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::poller::OperationPoller;
-use self::runner::Runner;
+use self::poller::LeasedOperation;
 use crate::domain::ids::WorkerId;
 use crate::domain::operation::OperationKind;
 use crate::domain::schedule::Schedule;
@@ -29,8 +31,10 @@ use crate::store::operations::{self, Origin};
 use crate::supervision::Stage;
 use crate::telemetry::metrics::{Metrics, TaskName};
 
-/// The name of the apalis worker that runs operations of every [`OperationKind`].
-const NAME: &str = "operations";
+/// The apalis workers, and the maximum number of operations that each runs at once: one per schedule, and one replay. So a
+/// schedule never waits for another schedule or for a replay. Delayed maintenance could leave the tables without partitions.
+const WORKERS: [(&str, Origin, usize); 2] =
+    [("schedules", Origin::Schedule, OperationKind::ALL.len() - 1), ("requests", Origin::Request, 1)];
 
 /// How operations run.
 #[derive(Debug, Clone)]
@@ -58,13 +62,21 @@ pub struct Operations {
 
 impl Operations {
     /// Runs due operations until `stage` ends. Running operations are then released, and another process continues them.
-    pub fn start(self, stage: &Stage) {
-        let (poller, due) = OperationPoller::new(self.db.clone(), Arc::clone(&self.settings));
-        let runner = Runner::new(self, stage.clone());
-        let monitor = Monitor::new()
-            .register(move |_restarts| WorkerBuilder::new(NAME).backend(due.clone()).build(runner.clone()));
-        stage.spawn(TaskName::OperationPoller, |stop| poller.run(stop));
-        stage.spawn(TaskName::OperationWorker, |stop| super::run(monitor, stop));
+    pub fn start(&self, stage: &Stage) {
+        for (name, origin, at_once) in WORKERS {
+            let (operations, stop) = (self.clone(), stage.stop.clone());
+            let monitor = Monitor::new().register(move |_restarts| {
+                let (runner, stop) = (operations.clone(), stop.clone());
+                let run = move |LeasedOperation { operation, holder }| {
+                    let (runner, stop) = (runner.clone(), stop.clone());
+                    async move { runner.run(operation, holder, &stop).await }
+                };
+                // After a panic in an operation, its lease expires, and a process repeats the operation.
+                let worker = WorkerBuilder::new(name).backend(operations.due(origin));
+                worker.concurrency(at_once).enable_tracing().catch_panic().build(run)
+            });
+            stage.spawn(TaskName::OperationWorker, |stop| super::run(monitor, stop));
+        }
     }
 
     /// Runs the due operations one after another, until no operation is due or `stop`. Returns the number of operations.

@@ -1,87 +1,58 @@
 //! The operation poller inserts the ticks of the schedules and leases due operations. A database outage only delays it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio_util::sync::CancellationToken;
+use futures_util::stream::{BoxStream, StreamExt as _, unfold};
 use uuid::Uuid;
 
-use super::Settings;
+use super::Operations;
 use crate::domain::ids::WorkerId;
 use crate::domain::operation::{HeldOperation, OperationKind};
-use crate::queue::ClaimStream;
 use crate::store::operations::{self, Origin};
-use crate::store::{Db, FailureKind, failure_kind, with_timeout};
+use crate::store::{FailureKind, failure_kind, with_timeout};
 
-/// The maximum number of concurrent operations per process: one per schedule, and one replay. So a schedule never waits for
-/// another schedule or for a replay. Delayed maintenance could leave the tables without partitions.
-const AT_ONCE: [(Origin, usize); 2] = [(Origin::Schedule, OperationKind::ALL.len() - 1), (Origin::Request, 1)];
 /// How often to poll. Schedules have a resolution of one second.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// An operation that this process has leased, with the permit to run it.
+/// An operation that this process has leased.
 #[derive(Debug)]
 pub(super) struct LeasedOperation {
     pub(super) operation: HeldOperation,
     /// A new id for each lease, so that a process cannot use its earlier leases.
     pub(super) holder: WorkerId,
-    pub(super) _permit: OwnedSemaphorePermit,
-}
-
-pub(super) struct OperationPoller {
-    db: Db,
-    settings: Arc<Settings>,
-    permits: [(Origin, Arc<Semaphore>); 2],
-    sender: mpsc::UnboundedSender<LeasedOperation>,
 }
 
 /// For each kind of scheduled operation, the last tick that this process has inserted.
 type Entered = HashMap<OperationKind, DateTime<Utc>>;
 
-impl OperationPoller {
-    pub(super) fn new(db: Db, settings: Arc<Settings>) -> (Self, ClaimStream<LeasedOperation>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let permits = AT_ONCE.map(|(origin, at_once)| (origin, Arc::new(Semaphore::new(at_once))));
-        (Self { db, settings, permits, sender }, ClaimStream::new(receiver))
+impl Operations {
+    /// The backend of an apalis worker: leases due operations of this origin. The worker polls it only while it can run another
+    /// operation. If the worker stops during a poll, the lease of an operation that the poll took expires.
+    pub(super) fn due(&self, origin: Origin) -> BoxStream<'static, Result<LeasedOperation, Infallible>> {
+        unfold((self.clone(), Entered::new()), move |(operations, mut entered)| async move {
+            loop {
+                match operations.lease(origin, &mut entered).await {
+                    Ok(Some(leased)) => return Some((Ok(leased), (operations, entered))),
+                    Ok(None) => {}
+                    Err(error) => tracing::warn!(%error, "could not lease due operations"),
+                }
+                tokio::time::sleep(EVERY).await;
+            }
+        })
+        .boxed()
     }
 
-    /// Polls until `stop`.
-    pub(super) async fn run(self, stop: CancellationToken) {
-        let mut entered = Entered::new();
-        while !stop.is_cancelled() {
-            match self.round(&mut entered).await {
-                // Polls again at once, because more operations may be due.
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "could not lease due operations"),
-            }
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(EVERY) => {}
-            }
+    /// Inserts due ticks, and leases a due operation.
+    async fn lease(&self, origin: Origin, entered: &mut Entered) -> Result<Option<LeasedOperation>, sqlx::Error> {
+        if origin == Origin::Schedule {
+            self.enter_ticks(entered).await?;
         }
-    }
-
-    /// Inserts due ticks and leases due operations. Returns true if it leased an operation.
-    async fn round(&self, entered: &mut Entered) -> Result<bool, sqlx::Error> {
-        self.enter_ticks(entered).await?;
-        let mut is_taken = false;
-        for (origin, permits) in &self.permits {
-            let Ok(permit) = Arc::clone(permits).try_acquire_owned() else { continue };
-            let holder = WorkerId::from_uuid(Uuid::now_v7());
-            let Some(operation) =
-                with_timeout(operations::take(&self.db, *origin, holder, self.settings.lease)).await?
-            else {
-                continue;
-            };
-            // `send` only fails while the process stops. The lease then expires.
-            drop(self.sender.send(LeasedOperation { operation, holder, _permit: permit }));
-            is_taken = true;
-        }
-        Ok(is_taken)
+        let holder = WorkerId::from_uuid(Uuid::now_v7());
+        let operation = with_timeout(operations::take(&self.db, origin, holder, self.settings.lease)).await?;
+        Ok(operation.map(|operation| LeasedOperation { operation, holder }))
     }
 
     /// Inserts only the latest tick of each schedule, because one run replaces all ticks that were missed while no process ran. Reads

@@ -1,23 +1,16 @@
-//! The runner performs a leased operation in a task, renews its lease, and records its result.
+//! The runner performs a leased operation, renews its lease, and records its result.
 
-use std::convert::Infallible;
-use std::future::{Ready, ready};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use apalis::prelude::Task;
 use chrono::{DateTime, Utc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tower::Service;
 
 use super::Operations;
-use super::poller::LeasedOperation;
 use crate::domain::ids::WorkerId;
 use crate::domain::operation::{HeldOperation, MAX_ATTEMPTS, OperationKind, OperationState, retry_after};
 use crate::store::replays::{self, Bounds, Step};
 use crate::store::{SealedError, operations};
-use crate::supervision::Stage;
 use crate::telemetry::metrics::OperationResult;
 
 /// The maximum number of deliveries that one step of a replay examines.
@@ -56,40 +49,6 @@ impl Failure {
             Self::Lost => "Another process has taken over the operation.",
             Self::Exhausted => "Every process that ran the operation died or lost its lease.",
         }
-    }
-}
-
-/// The service that the apalis worker calls with a leased operation. The poller's permits bound the number of running operations.
-#[derive(Debug, Clone)]
-pub(super) struct Runner {
-    operations: Operations,
-    stage: Stage,
-}
-
-impl Runner {
-    pub(super) fn new(operations: Operations, stage: Stage) -> Self {
-        Self { operations, stage }
-    }
-}
-
-impl Service<Task<LeasedOperation>> for Runner {
-    type Response = ();
-    type Error = Infallible;
-    type Future = Ready<Result<(), Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, task: Task<LeasedOperation>) -> Self::Future {
-        let (operations, stop) = (self.operations.clone(), self.stage.stop.clone());
-        // A panic ends only this run of the operation. The permit is released, the lease expires, and a process repeats the
-        // operation.
-        self.stage.tasks.spawn(async move {
-            let leased = task.args;
-            operations.run(leased.operation, leased.holder, &stop).await;
-        });
-        ready(Ok(()))
     }
 }
 
