@@ -107,6 +107,8 @@ fn rejects_settings_that_contradict_each_other() {
     ] {
         assert_eq!(faults_of(variables), [expected]);
     }
+    let wrong = faults_of(&[("FLAMETREE_MAX_IN_FLIGHT", "0"), ("FLAMETREE_ENDPOINT_MAX_IN_FLIGHT", "11")]);
+    assert_eq!(wrong, ["FLAMETREE_MAX_IN_FLIGHT must be a whole number from 1 to 100000, not \"0\""]);
     let listen_only = faults_of(&[("DATABASE_LISTEN_URL", "postgres://db/notify")]);
     assert_eq!(listen_only, ["DATABASE_LISTEN_URL has no effect without DATABASE_URL"]);
     let no_keys = faults_of(&[("DATABASE_URL", "postgres://db/notify")]);
