@@ -3,7 +3,7 @@
 //! Without a collector no spans are created. With a collector, each ended span is added to a bounded queue. If the queue is
 //! full, the span is dropped and counted, so that a slow or unreachable collector never delays deliveries.
 //!
-//! The crates opentelemetry-otlp and `opentelemetry_sdk` 0.33 do not replace the 206 lines of the exporter, although they would
+//! The crates opentelemetry-otlp and `opentelemetry_sdk` 0.33 do not replace the 200 lines of the exporter, although they would
 //! add only 2 crates to the 348 of the binary: they only log how many spans they dropped or the collector rejected, so
 //! `flametree_trace_spans_total` could not count them, and they send headers from the environment that bypass the settings.
 //! Only the request and its retries, 60 lines, could be replaced, and the client that limits responses would need half as many.
