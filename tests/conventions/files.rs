@@ -11,7 +11,7 @@ use crate::conventions::modules::{Imports, in_circles};
 use crate::conventions::source::{code, rust_files};
 
 /// Modules whose imports are not checked, with the reason.
-const EXCEPTIONS: &[(&str, &str)] = &[("http", "being restructured"), ("users::der", "being replaced by a crate")];
+const EXCEPTIONS: &[(&str, &str)] = &[];
 
 /// Attributes of items that exist only in tests.
 const OF_TESTS: [&str; 2] = ["#[cfg(test)]", "#[cfg(any(test, fuzzing))]"];
