@@ -10,8 +10,7 @@ use hyper::body::Bytes;
 use serde_json::{Value, json};
 use sqlx::Row;
 
-use crate::support::answer::Answer;
-use crate::support::app::{ACME, Options, TestApp};
+use crate::support::app::{ACME, Answer, Options, TestApp};
 use crate::support::jwt::{self, Signer, claims, in_seconds, with};
 use crate::support::seed::{self, SeededDelivery, SeededEvent, yesterday_noon};
 

@@ -6,8 +6,7 @@ use hyper::body::Bytes;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::answer::Answer;
-use crate::support::app::{ACME, Options, TestApp};
+use crate::support::app::{ACME, Answer, Options, TestApp};
 use crate::support::seed;
 
 pub fn message(text: &str) -> Value {

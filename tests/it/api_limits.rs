@@ -10,8 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::api_events::message;
-use crate::support::answer::Answer;
-use crate::support::app::{ACME, Options, TestApp};
+use crate::support::app::{ACME, Answer, Options, TestApp};
 use crate::support::waiting::within;
 
 /// An API that allows each tenant one event per second, with a burst of one batch.

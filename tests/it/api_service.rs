@@ -14,8 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::api_events::message;
-use crate::support::answer::send;
-use crate::support::app::{ACME, Options, TestApp};
+use crate::support::app::{ACME, Options, TestApp, send};
 use crate::support::seed;
 
 fn bare(path: &str) -> Request<Bytes> {

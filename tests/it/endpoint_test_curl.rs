@@ -40,7 +40,7 @@ async fn the_curl_command_contains_no_secrets_and_sends_the_same_request() {
     save(&api, &admin, &agent, &config).await;
     let test = format!("/v1/agents/{agent}/push-config/test");
     let body = json!({"event": "ai_assistant_message"});
-    let answered = api.request_with(&admin, Method::POST, &test, &[], Some(&body)).await;
+    let answered = api.call(&admin, Method::POST, &test, &[], Some(&body)).await;
     assert_eq!(answered.status, 200, "{answered:?}");
     let answered = answered.json();
     let command = answered["curl"].as_str().unwrap();

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
 use crate::endpoint_tests::{path, save, started, test_draft, test_saved};
-use crate::support::answer::Answer;
-use crate::support::app::{Names, Options};
+use crate::support::app::{Answer, Names, Options};
 use crate::support::misbehaving::{Behaviour, Receiver};
 use crate::support::wire::{Seen, answer, signed_headers};
 
@@ -43,7 +42,7 @@ async fn an_endpoint_test_of_a_draft_with_the_stored_origin_uses_the_stored_secr
     assert!(seen[0].head.starts_with("POST /elsewhere "), "{}", seen[0].head);
     // The stored signing secret also signs the request of a draft. The endpoint test does not save the draft.
     assert_eq!(seen[0].headers("webhook-signature").count(), 1);
-    let read = api.request_with(&admin, Method::GET, "/v1/agents/agent-1/push-config", &[], None).await.json();
+    let read = api.call(&admin, Method::GET, "/v1/agents/agent-1/push-config", &[], None).await.json();
     assert_eq!(read["url"], receiver.url());
 }
 
@@ -123,7 +122,7 @@ async fn no_response_contains_a_secret_even_if_the_endpoint_repeats_it() {
 async fn reports_every_invalid_field_of_an_endpoint_test() {
     let (api, admin) = started().await;
     let faults = async |body: Value| {
-        let mut faults = api.request_with(&admin, Method::POST, &path("agent-1"), &[], Some(&body)).await.faults();
+        let mut faults = api.call(&admin, Method::POST, &path("agent-1"), &[], Some(&body)).await.faults();
         faults.sort();
         faults
     };

@@ -5,8 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
-use crate::support::answer::Answer;
-use crate::support::app::TestApp;
+use crate::support::app::{Answer, TestApp};
 use crate::support::http2::{Http2Receiver, INTERNAL_ERROR, Step};
 use crate::support::misbehaving::{Behaviour, Receiver};
 use crate::support::never_accepts::NeverAccepts;
@@ -26,20 +25,19 @@ pub async fn started() -> (TestApp, String) {
 }
 
 pub async fn save(api: &TestApp, token: &str, agent: &str, config: &Value) -> Answer {
-    let saved =
-        api.request_with(token, Method::PUT, &format!("/v1/agents/{agent}/push-config"), &[], Some(config)).await;
+    let saved = api.call(token, Method::PUT, &format!("/v1/agents/{agent}/push-config"), &[], Some(config)).await;
     assert_eq!(saved.status, 200, "{saved:?}");
     saved
 }
 
 /// Tests the saved config.
 pub async fn test_saved(api: &TestApp, token: &str, agent: &str) -> Answer {
-    api.request_with(token, Method::POST, &path(agent), &[], Some(&json!({"event": "user_message"}))).await
+    api.call(token, Method::POST, &path(agent), &[], Some(&json!({"event": "user_message"}))).await
 }
 
 pub async fn test_draft(api: &TestApp, token: &str, agent: &str, config: Value) -> Answer {
     let body = json!({"event": "user_message", "config": config});
-    api.request_with(token, Method::POST, &path(agent), &[], Some(&body)).await
+    api.call(token, Method::POST, &path(agent), &[], Some(&body)).await
 }
 
 /// Tests a draft without headers, for a new agent.
@@ -101,10 +99,10 @@ async fn an_endpoint_test_sends_one_signed_request_and_reports_the_full_result()
     assert!(steps > 0.0 && steps <= timing["total"].as_f64().unwrap(), "{timing:?}");
 
     // The endpoint test creates neither a delivery nor an event.
-    let deliveries = api.request_with(&admin, Method::GET, "/v1/deliveries", &[], None).await.json();
+    let deliveries = api.call(&admin, Method::GET, "/v1/deliveries", &[], None).await.json();
     assert_eq!(deliveries["data"], json!([]));
     let event = format!("/v1/events/{}", seen[0].header("webhook-id"));
-    assert_eq!(api.request_with(&admin, Method::GET, &event, &[], None).await.status, 404);
+    assert_eq!(api.call(&admin, Method::GET, &event, &[], None).await.status, 404);
 }
 
 #[tokio::test]
@@ -297,6 +295,6 @@ async fn a_410_response_to_an_endpoint_test_does_not_disable_the_push_config() {
     let config = json!({"enabled": true, "url": receiver.url(), "events": ["user_message"]});
     let saved = save(&api, &admin, "agent-1", &config).await;
     assert_eq!(verdict(&test_saved(&api, &admin, "agent-1").await.json()), ("gone", "gone"));
-    let read = api.request_with(&admin, Method::GET, "/v1/agents/agent-1/push-config", &[], None).await;
+    let read = api.call(&admin, Method::GET, "/v1/agents/agent-1/push-config", &[], None).await;
     assert_eq!((read.etag(), &read.json()["enabled"]), (saved.etag(), &json!(true)));
 }

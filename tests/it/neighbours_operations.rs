@@ -18,8 +18,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::longevity::operations_of;
-use crate::support::answer::Answer;
-use crate::support::app::TestApp;
+use crate::support::app::{Answer, TestApp};
 use crate::support::deployment::{Deployment, agents};
 use crate::support::queue::prepared;
 use crate::support::seed;

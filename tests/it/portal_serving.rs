@@ -4,8 +4,7 @@ use ::http::{Method, Request};
 use hyper::body::Bytes;
 use serde_json::json;
 
-use crate::support::answer::{Answer, send};
-use crate::support::app::{Options, TestApp};
+use crate::support::app::{Answer, Options, TestApp, send};
 use crate::support::deployment::Deployment;
 use crate::support::service::{Part, Settings};
 

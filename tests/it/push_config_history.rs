@@ -10,8 +10,7 @@ use serde_json::{Value, json};
 use sqlx::Row as _;
 
 use crate::push_configs::{PATH, full_body, patch, put, put_if_match, started};
-use crate::support::answer::Answer;
-use crate::support::app::TestApp;
+use crate::support::app::{Answer, TestApp};
 use crate::support::deployment::Deployment;
 use crate::support::misbehaving::{Behaviour, Receiver};
 use crate::support::queue::{accept_messages, agent_with_webhook, claim_of, finished, prepared, worker};
@@ -20,12 +19,12 @@ use crate::support::waiting::within;
 use crate::support::wire::answer;
 
 async fn history(api: &TestApp, token: &str, query: &str) -> Answer {
-    api.request_with(token, Method::GET, &format!("{PATH}/history{query}"), &[], None).await
+    api.call(token, Method::GET, &format!("{PATH}/history{query}"), &[], None).await
 }
 
 async fn rotate(api: &TestApp, token: &str, grace_seconds: u64) -> Answer {
     let rotate = format!("{PATH}/signing-secret/rotate");
-    api.request_with(token, Method::POST, &rotate, &[], Some(&json!({"grace_seconds": grace_seconds}))).await
+    api.call(token, Method::POST, &rotate, &[], Some(&json!({"grace_seconds": grace_seconds}))).await
 }
 
 /// The action and fields of each change, newest first.
@@ -57,7 +56,7 @@ async fn records_the_author_and_time_of_each_change_but_no_value() {
     assert_eq!(put(&api, &second, &body).await.status, 200);
     assert_eq!(patch(&api, &admin, &json!({"enabled": false, "timeout_ms": null})).await.status, 200);
     let rotated = rotate(&api, &admin, 60).await.json();
-    assert_eq!(api.request_with(&admin, Method::DELETE, PATH, &[], None).await.status, 204);
+    assert_eq!(api.call(&admin, Method::DELETE, PATH, &[], None).await.status, 204);
 
     let expected = [
         change("deleted", json!([])),
@@ -101,7 +100,7 @@ async fn a_change_without_effect_is_not_in_the_history() {
     assert_eq!(rotate(&api, &admin, 600).await.status, 409);
     assert_eq!(changes(&api, &admin).await.len(), 5);
     for _ in 0..2 {
-        assert_eq!(api.request_with(&admin, Method::DELETE, PATH, &[], None).await.status, 204);
+        assert_eq!(api.call(&admin, Method::DELETE, PATH, &[], None).await.status, 204);
     }
     assert_eq!(changes(&api, &admin).await.len(), 6);
 }

@@ -23,12 +23,12 @@ async fn rejects_a_change_with_a_stale_if_match_header() {
     let weak = format!("W/{}", second.etag());
     assert_eq!(put_if_match(&api, &admin, &weak, &full_body()).await.status, 412);
     let stale = [("if-match", first.etag())];
-    assert_eq!(api.request_with(&admin, Method::PATCH, PATH, &stale, Some(&json!({}))).await.status, 412);
-    assert_eq!(api.request_with(&admin, Method::DELETE, PATH, &stale, None).await.status, 412);
+    assert_eq!(api.call(&admin, Method::PATCH, PATH, &stale, Some(&json!({}))).await.status, 412);
+    assert_eq!(api.call(&admin, Method::DELETE, PATH, &stale, None).await.status, 412);
     assert_eq!(put_if_match(&api, &admin, "*", &full_body()).await.status, 200);
 
     // After a config is deleted and created again, its version is 1 but its entity tag is new.
-    assert_eq!(api.request_with(&admin, Method::DELETE, PATH, &[("if-match", "*")], None).await.status, 204);
+    assert_eq!(api.call(&admin, Method::DELETE, PATH, &[("if-match", "*")], None).await.status, 204);
     assert_eq!(put(&api, &admin, &full_body()).await.status, 200);
     assert_eq!(put_if_match(&api, &admin, first.etag(), &full_body()).await.status, 412);
 }

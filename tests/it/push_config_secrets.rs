@@ -85,7 +85,7 @@ async fn no_secret_is_in_plaintext_in_any_table_or_error() {
     let (api, admin) = started().await;
     let created = put(&api, &admin, &full_body()).await.json();
     let rotate = format!("{PATH}/signing-secret/rotate");
-    let rotated = api.request_with(&admin, Method::POST, &rotate, &[], Some(&json!({}))).await.json();
+    let rotated = api.call(&admin, Method::POST, &rotate, &[], Some(&json!({}))).await.json();
     let whsec = |answer: &serde_json::Value| answer["signing_secret"].as_str().unwrap().to_owned();
     let entered = ["hunter2-first".to_owned(), "prod".to_owned(), whsec(&created), whsec(&rotated)];
     let dump = dump(&api).await;

@@ -4,8 +4,7 @@ use flametree_notify::domain::role::Role;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::answer::Answer;
-use crate::support::app::TestApp;
+use crate::support::app::{Answer, TestApp};
 
 pub const PATH: &str = "/v1/agents/agent-1/push-config";
 
@@ -29,19 +28,19 @@ pub async fn started() -> (TestApp, String) {
 }
 
 pub async fn get(api: &TestApp, token: &str) -> Answer {
-    api.request_with(token, Method::GET, PATH, &[], None).await
+    api.call(token, Method::GET, PATH, &[], None).await
 }
 
 pub async fn put(api: &TestApp, token: &str, body: &Value) -> Answer {
-    api.request_with(token, Method::PUT, PATH, &[], Some(body)).await
+    api.call(token, Method::PUT, PATH, &[], Some(body)).await
 }
 
 pub async fn patch(api: &TestApp, token: &str, body: &Value) -> Answer {
-    api.request_with(token, Method::PATCH, PATH, &[("content-type", "application/merge-patch+json")], Some(body)).await
+    api.call(token, Method::PATCH, PATH, &[("content-type", "application/merge-patch+json")], Some(body)).await
 }
 
 pub async fn put_if_match(api: &TestApp, token: &str, tag: &str, body: &Value) -> Answer {
-    api.request_with(token, Method::PUT, PATH, &[("if-match", tag)], Some(body)).await
+    api.call(token, Method::PUT, PATH, &[("if-match", tag)], Some(body)).await
 }
 
 fn unset() -> Value {
@@ -93,7 +92,7 @@ async fn a_config_can_be_set_read_patched_and_removed() {
     assert_eq!(get(&api, &admin).await.json(), expected);
 
     for _ in 0..2 {
-        assert_eq!(api.request_with(&admin, Method::DELETE, PATH, &[], None).await.status, 204);
+        assert_eq!(api.call(&admin, Method::DELETE, PATH, &[], None).await.status, 204);
         assert_eq!(get(&api, &admin).await.json(), unset());
     }
 }
@@ -188,14 +187,11 @@ async fn accepts_only_json_objects_of_the_documented_content_type() {
     let (api, admin) = started().await;
     let merge_patch = [("content-type", "application/merge-patch+json")];
     let body = json!({"events": ["user_message"]});
-    assert_eq!(api.request_with(&admin, Method::PUT, PATH, &merge_patch, Some(&body)).await.status, 415);
-    assert_eq!(
-        api.request_with(&admin, Method::PATCH, PATH, &[("content-type", "text/plain")], Some(&body)).await.status,
-        415
-    );
-    assert_eq!(api.request_with(&admin, Method::PATCH, PATH, &[], Some(&body)).await.status, 200);
-    assert_eq!(api.request_with(&admin, Method::PATCH, PATH, &merge_patch, Some(&json!([]))).await.status, 422);
-    assert_eq!(api.request_with(&admin, Method::PUT, PATH, &[], None).await.status, 400);
+    assert_eq!(api.call(&admin, Method::PUT, PATH, &merge_patch, Some(&body)).await.status, 415);
+    assert_eq!(api.call(&admin, Method::PATCH, PATH, &[("content-type", "text/plain")], Some(&body)).await.status, 415);
+    assert_eq!(api.call(&admin, Method::PATCH, PATH, &[], Some(&body)).await.status, 200);
+    assert_eq!(api.call(&admin, Method::PATCH, PATH, &merge_patch, Some(&json!([]))).await.status, 422);
+    assert_eq!(api.call(&admin, Method::PUT, PATH, &[], None).await.status, 400);
 }
 
 #[tokio::test]
@@ -205,11 +201,11 @@ async fn a_tenant_neither_sees_nor_changes_the_config_of_another_tenant() {
     let created = put(&api, &acme, &full_body()).await;
     assert_eq!(get(&api, &other).await.json(), unset());
     assert_eq!(put_if_match(&api, &other, created.etag(), &full_body()).await.status, 412);
-    assert_eq!(api.request_with(&other, Method::DELETE, PATH, &[], None).await.status, 204);
+    assert_eq!(api.call(&other, Method::DELETE, PATH, &[], None).await.status, 204);
     let secret = format!("{PATH}/signing-secret");
-    assert_eq!(api.request_with(&other, Method::GET, &secret, &[], None).await.status, 404);
+    assert_eq!(api.call(&other, Method::GET, &secret, &[], None).await.status, 404);
     let rotate = format!("{secret}/rotate");
-    assert_eq!(api.request_with(&other, Method::POST, &rotate, &[], Some(&json!({}))).await.status, 404);
+    assert_eq!(api.call(&other, Method::POST, &rotate, &[], Some(&json!({}))).await.status, 404);
     // A tenant that omits a header's value does not get the value that another tenant stored.
     let keep = json!({"url": "https://hooks.test/", "headers": [{"name": "Authorization"}]});
     assert_eq!(put(&api, &other, &keep).await.faults(), [("/headers/0/value".into(), "required".into())]);
@@ -218,7 +214,7 @@ async fn a_tenant_neither_sees_nor_changes_the_config_of_another_tenant() {
     let all = api.token(Role::Admin, None).await;
     assert_eq!(get(&api, &all).await.json()["code"], "tenant_required");
     let named = format!("{PATH}?tenant_id=acme");
-    assert_eq!(api.request_with(&all, Method::GET, &named, &[], None).await.etag(), created.etag());
+    assert_eq!(api.call(&all, Method::GET, &named, &[], None).await.etag(), created.etag());
 }
 
 #[tokio::test]
@@ -231,12 +227,12 @@ async fn a_viewer_reads_configs_without_secrets_and_cannot_change_them() {
     assert!(!read.text().contains("hunter2") && !read.text().contains("whsec_"), "{}", read.text());
     assert_eq!(put(&api, &viewer, &full_body()).await.status, 403);
     assert_eq!(patch(&api, &viewer, &json!({"enabled": false})).await.status, 403);
-    assert_eq!(api.request_with(&viewer, Method::DELETE, PATH, &[], None).await.status, 403);
+    assert_eq!(api.call(&viewer, Method::DELETE, PATH, &[], None).await.status, 403);
     let rotate = format!("{PATH}/signing-secret/rotate");
-    assert_eq!(api.request_with(&viewer, Method::POST, &rotate, &[], Some(&json!({}))).await.status, 403);
+    assert_eq!(api.call(&viewer, Method::POST, &rotate, &[], Some(&json!({}))).await.status, 403);
     let service = api.token(Role::Service, Some("acme")).await;
     assert_eq!(get(&api, &service).await.status, 403);
-    assert_eq!(api.request_with("ftn_none", Method::GET, PATH, &[], None).await.status, 401);
+    assert_eq!(api.call("ftn_none", Method::GET, PATH, &[], None).await.status, 401);
     assert_eq!(get(&api, &admin).await.etag(), created.etag());
 }
 
@@ -252,7 +248,7 @@ async fn a_viewer_does_not_see_the_query_of_a_url() {
     ] {
         let token = api.token(role, Some("acme")).await;
         assert_eq!(get(&api, &token).await.json()["url"], url);
-        let listed = api.request_with(&token, Method::GET, "/v1/agents", &[], None).await;
+        let listed = api.call(&token, Method::GET, "/v1/agents", &[], None).await;
         assert_eq!(listed.json()["data"][0]["url"], url);
     }
 }

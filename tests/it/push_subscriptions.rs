@@ -8,8 +8,7 @@ use flametree_notify::domain::role::Role;
 use serde_json::{Value, json};
 use sqlx::Row as _;
 
-use crate::support::answer::Answer;
-use crate::support::app::{ACME, Options, TestApp};
+use crate::support::app::{ACME, Answer, Options, TestApp};
 use crate::support::jwt::{self, SECRET, Signer, claims, with};
 use crate::support::misbehaving::{Behaviour, Receiver};
 use crate::support::push::{Browser, KEY};

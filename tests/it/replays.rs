@@ -12,8 +12,7 @@ use serde_json::{Value, json};
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use crate::support::answer::Answer;
-use crate::support::app::{ACME, TestApp};
+use crate::support::app::{ACME, Answer, TestApp};
 use crate::support::queue;
 use crate::support::seed::{self, SeededDelivery, SeededEvent, yesterday_noon};
 use crate::support::waiting::all;

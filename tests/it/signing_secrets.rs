@@ -6,15 +6,14 @@ use serde_json::{Value, json};
 
 use crate::push_config_secrets::webhook;
 use crate::push_configs::{PATH, full_body, get, patch, put, started};
-use crate::support::answer::Answer;
-use crate::support::app::TestApp;
+use crate::support::app::{Answer, TestApp};
 
 async fn rotate(api: &TestApp, token: &str, body: &Value) -> Answer {
-    api.request_with(token, Method::POST, &format!("{PATH}/signing-secret/rotate"), &[], Some(body)).await
+    api.call(token, Method::POST, &format!("{PATH}/signing-secret/rotate"), &[], Some(body)).await
 }
 
 async fn listed(api: &TestApp, token: &str) -> Answer {
-    api.request_with(token, Method::GET, &format!("{PATH}/signing-secret"), &[], None).await
+    api.call(token, Method::GET, &format!("{PATH}/signing-secret"), &[], None).await
 }
 
 fn secret(answer: &Answer) -> String {
@@ -109,7 +108,7 @@ async fn a_url_of_another_origin_gets_a_new_secret_and_the_old_secrets_expire_at
     assert_eq!(live(&api).await, [third.as_str()]);
     assert!(first != second && second != third);
     // The history records the new secret with the change that clears the URL, not with the change that sets the next URL.
-    let history = api.request_with(&admin, Method::GET, &format!("{PATH}/history"), &[], None).await.json();
+    let history = api.call(&admin, Method::GET, &format!("{PATH}/history"), &[], None).await.json();
     let fields = |number: usize| history["data"][number]["fields"].as_array().unwrap().clone();
     assert!(fields(1).contains(&json!("signing_secret")) && !fields(0).contains(&json!("signing_secret")), "{history}");
 }
@@ -141,7 +140,7 @@ async fn rejects_an_invalid_grace_period_and_too_many_secrets() {
 async fn removing_a_config_removes_its_secrets() {
     let (api, admin) = started().await;
     let first = put(&api, &admin, &full_body()).await;
-    api.request_with(&admin, Method::DELETE, PATH, &[], None).await;
+    api.call(&admin, Method::DELETE, PATH, &[], None).await;
     let second = put(&api, &admin, &full_body()).await;
     assert_ne!(secret(&first), secret(&second));
     assert_eq!(live(&api).await, [secret(&second)]);

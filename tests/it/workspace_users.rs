@@ -4,8 +4,7 @@ use ::http::Method;
 use flametree_notify::domain::role::Role;
 use serde_json::{Value, json};
 
-use crate::support::answer::Answer;
-use crate::support::app::{ACME, Options, TestApp};
+use crate::support::app::{ACME, Answer, Options, TestApp};
 use crate::support::jwt::{self, SECRET, Signer, claims, in_seconds, with};
 use crate::support::seed;
 use crate::support::sse::{EventStream, try_open};

@@ -9,8 +9,7 @@ use flametree_notify::domain::role::Role;
 use flametree_notify::domain::token::TokenSecret;
 use hyper::body::Bytes;
 
-use crate::support::answer::{Answer, send};
-use crate::support::app::{ACME, Options, TestApp};
+use crate::support::app::{ACME, Answer, Options, TestApp, send};
 use crate::support::jwt;
 use crate::support::waiting::within;
 

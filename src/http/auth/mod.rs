@@ -1,6 +1,7 @@
 //! Who the caller is, what the caller may do, and how often.
 
 pub mod access;
+pub(crate) mod authorized;
 pub(crate) mod caller;
 pub(crate) mod own_origin;
 pub(crate) mod tenant_rates;

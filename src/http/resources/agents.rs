@@ -12,7 +12,7 @@ use crate::domain::push_config::DisabledReason;
 use crate::domain::role::Permission;
 use crate::domain::role::permissions::ReadConfigs;
 use crate::domain::webhook_url::without_query;
-use crate::http::auth::access::Authorized;
+use crate::http::auth::authorized::Authorized;
 use crate::http::auth::caller::Caller;
 use crate::http::openapi::parameter_docs::OfTenant;
 use crate::http::request::parameters::Parameters;

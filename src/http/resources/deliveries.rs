@@ -17,7 +17,7 @@ use crate::domain::names::{AgentId, SessionId, TenantId};
 use crate::domain::page::{Cursor, PageRows};
 use crate::domain::role::Permission;
 use crate::domain::role::permissions::ReadDeliveries;
-use crate::http::auth::access::Authorized;
+use crate::http::auth::authorized::Authorized;
 use crate::http::openapi::parameter_docs::{OfPage, OfTenant};
 use crate::http::request::parameters::{NoParameters, Parameters};
 use crate::http::request::path::PathName;

@@ -27,7 +27,7 @@ use crate::domain::names::{AgentId, CustomerId, SessionId, TenantId};
 use crate::domain::push_config::{Draft, PushConfig, Rules, apply};
 use crate::domain::role::permissions::TestEndpoint;
 use crate::domain::secret_text::SecretText;
-use crate::http::auth::access::Authorized;
+use crate::http::auth::authorized::Authorized;
 use crate::http::clock::now;
 use crate::http::openapi::parameter_docs::{OfAgent, OfTenant};
 use crate::http::openapi::refusals::{BreaksRulesOrLacksSecrets, DoesNotFit};

@@ -16,7 +16,7 @@ use crate::domain::fields::unknown_fields;
 use crate::domain::ids::EventId;
 use crate::domain::names::TenantId;
 use crate::domain::role::permissions::PostEvents;
-use crate::http::auth::access::Authorized;
+use crate::http::auth::authorized::Authorized;
 use crate::http::auth::caller::Caller;
 use crate::http::openapi::parameter_docs::OfTenant;
 use crate::http::request::body::{BodyTimeout, parse_json, read_json};

@@ -11,7 +11,7 @@ use crate::domain::endpoint::WebhookEvent;
 use crate::domain::event::{EventType, StoredEvent};
 use crate::domain::ids::EventId;
 use crate::domain::names::{AgentId, CustomerId, SessionId, TenantId};
-use crate::http::auth::access::Authenticated;
+use crate::http::auth::authorized::Authenticated;
 use crate::http::request::parameters::NoParameters;
 use crate::http::request::problem::Problem;
 use crate::http::resources::events::PostedEvent;

@@ -13,7 +13,7 @@ use crate::domain::event::{EventType, NewEvent};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::ids::EventId;
 use crate::domain::role::permissions::PostEvents;
-use crate::http::auth::access::Authorized;
+use crate::http::auth::authorized::Authorized;
 use crate::http::auth::caller::Caller;
 use crate::http::openapi::parameter_docs::{OfRepetition, OfTenant};
 use crate::http::openapi::refusals::OtherBody;

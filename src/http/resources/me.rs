@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::role::{Permission, Role};
-use crate::http::auth::access::Authenticated;
+use crate::http::auth::authorized::Authenticated;
 use crate::http::openapi::parameter_docs::OfTenant;
 use crate::http::request::parameters::NoParameters;
 use crate::http::request::problem::Problem;

@@ -15,7 +15,7 @@ use crate::domain::operation::{Operation, OperationKind, OperationState, ReplayP
 use crate::domain::page::{Cursor, PageRows};
 use crate::domain::replay::ReplayRequest;
 use crate::domain::role::permissions::Replay;
-use crate::http::auth::access::Authorized;
+use crate::http::auth::authorized::Authorized;
 use crate::http::openapi::parameter_docs::{OfPage, OfTenant};
 use crate::http::openapi::refusals::DoesNotFit;
 use crate::http::request::parameters::{NoParameters, Parameters};

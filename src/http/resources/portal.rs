@@ -8,7 +8,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 
-use crate::http::auth::access::Anyone;
+use crate::http::auth::authorized::Anyone;
 use crate::http::auth::own_origin;
 use crate::http::request::path::PathName;
 use crate::http::request::problem::{Problem, ProblemCode};

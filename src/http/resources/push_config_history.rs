@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::domain::page::{Cursor, PageRows};
 use crate::domain::push_config::{ChangeAction, PushConfigChange};
 use crate::domain::role::permissions::ReadConfigs;
-use crate::http::auth::access::Authorized;
+use crate::http::auth::authorized::Authorized;
 use crate::http::openapi::parameter_docs::{OfAgent, OfPage, OfTenant};
 use crate::http::request::parameters::Parameters;
 use crate::http::request::path::AgentPath;

@@ -12,7 +12,7 @@ use crate::domain::push_config::{Change, ChangeAction, Draft, PushConfig, Readab
 use crate::domain::role::Permission;
 use crate::domain::role::permissions::{EditConfigs, ReadConfigs};
 use crate::domain::secret_text::SecretText;
-use crate::http::auth::access::Authorized;
+use crate::http::auth::authorized::Authorized;
 use crate::http::auth::caller::Caller;
 use crate::http::openapi::parameter_docs::{OfAgent, OfState, OfTenant};
 use crate::http::openapi::refusals::{BreaksRulesOrLacksSecrets, ChangedMeanwhile, DoesNotFit};

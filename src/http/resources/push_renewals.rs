@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use crate::channels::browser_push::is_public_key;
 use crate::domain::push_renewal::Renewal;
-use crate::http::auth::access::SecretInBody;
+use crate::http::auth::authorized::SecretInBody;
 use crate::http::auth::throttle::Peer;
 use crate::http::openapi::refusals::Missing;
 use crate::http::request::body::{BodyTimeout, parse_json, read_json};

@@ -14,7 +14,7 @@ use crate::domain::ids::PushSubscriptionId;
 use crate::domain::names::{TenantId, UserId};
 use crate::domain::push_subscription::NewSubscription;
 use crate::domain::role::permissions::SubscribeBrowsers;
-use crate::http::auth::access::{Authenticated, Authorized};
+use crate::http::auth::authorized::{Authenticated, Authorized};
 use crate::http::auth::caller::Caller;
 use crate::http::openapi::refusals::{DoesNotFit, NoBrowserPush};
 use crate::http::request::body::JsonBody;

@@ -14,7 +14,7 @@ use crate::domain::delivery::{Attempt, Outcome};
 use crate::domain::ids::{EndpointId, PushSubscriptionId};
 use crate::domain::names::TenantId;
 use crate::domain::role::permissions::SubscribeBrowsers;
-use crate::http::auth::access::Authorized;
+use crate::http::auth::authorized::Authorized;
 use crate::http::clock::now;
 use crate::http::openapi::refusals::MissingOrNoBrowserPush;
 use crate::http::request::parameters::NoParameters;

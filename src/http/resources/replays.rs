@@ -15,7 +15,7 @@ use crate::domain::names::TenantId;
 use crate::domain::operation::NewReplay;
 use crate::domain::replay::{ReplayRequest, Replayed};
 use crate::domain::role::permissions::Replay;
-use crate::http::auth::access::Authorized;
+use crate::http::auth::authorized::Authorized;
 use crate::http::clock::now;
 use crate::http::openapi::parameter_docs::{OfAgent, OfRepetition, OfTenant};
 use crate::http::openapi::refusals::{DoesNotFitOrOtherRequest, OtherBody};

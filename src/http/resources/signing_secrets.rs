@@ -14,7 +14,7 @@ use crate::domain::names::{AgentId, TenantId};
 use crate::domain::push_config::ChangeAction;
 use crate::domain::role::permissions::{EditConfigs, ReadConfigs};
 use crate::domain::secret_text::SecretText;
-use crate::http::auth::access::Authorized;
+use crate::http::auth::authorized::Authorized;
 use crate::http::openapi::parameter_docs::{OfAgent, OfTenant};
 use crate::http::openapi::refusals::DoesNotFit;
 use crate::http::request::body::JsonBody;

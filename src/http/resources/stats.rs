@@ -13,7 +13,7 @@ use crate::domain::endpoint::Channel;
 use crate::domain::fault::FaultCode;
 use crate::domain::role::permissions::ReadDeliveries;
 use crate::domain::stats::{RELATIVE_ERROR, Range, attempts, quantile_ms};
-use crate::http::auth::access::Authorized;
+use crate::http::auth::authorized::Authorized;
 use crate::http::clock::now;
 use crate::http::openapi::parameter_docs::{OfAgent, OfTenant};
 use crate::http::request::parameters::Parameters;

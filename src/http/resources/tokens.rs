@@ -15,7 +15,7 @@ use crate::domain::page::{Cursor, PageRows};
 use crate::domain::role::Role;
 use crate::domain::role::permissions::ManageTokens;
 use crate::domain::token::{NewToken, Token, TokenName, TokenScope};
-use crate::http::auth::access::Authorized;
+use crate::http::auth::authorized::Authorized;
 use crate::http::auth::caller::Caller;
 use crate::http::clock::now;
 use crate::http::openapi::parameter_docs::{OfPage, OfTenant};

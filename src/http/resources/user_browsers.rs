@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use crate::domain::ids::PushSubscriptionId;
 use crate::domain::names::UserId;
 use crate::domain::role::permissions::ManageBrowsers;
-use crate::http::auth::access::Authorized;
+use crate::http::auth::authorized::Authorized;
 use crate::http::openapi::parameter_docs::{OfTenant, OfUser};
 use crate::http::request::parameters::NoParameters;
 use crate::http::request::path::PathName;

@@ -27,7 +27,7 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Answer, send};
+pub use super::answer::{Answer, send};
 use super::names::{Addresses, names, slow_names};
 use super::postgres::TestDatabase;
 use super::{messages, push};
@@ -166,7 +166,7 @@ impl TestApp {
     }
 
     /// Sends a request, with a JSON body if given. The given headers add to the default headers or replace them.
-    pub async fn request_with(
+    pub async fn call(
         &self,
         token: &str,
         method: Method,

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 
 use crate::domain::role::permissions::UseWorkspace;
-use crate::http::auth::access::Authorized;
+use crate::http::auth::authorized::Authorized;
 use crate::http::openapi::parameter_docs::OfTenant;
 use crate::http::request::parameters::NoParameters;
 use crate::http::request::problem::Problem;
