@@ -24,59 +24,67 @@ macro_rules! request_body {
             $($(#[doc = $field_doc])* $field_visibility $field: $type,)+
         }
 
-        impl $crate::http::request::fields::Field for $body {
-            fn read(value: serde_json::Value, mut at: $crate::http::request::fields::At<'_>) -> Option<Self> {
-                let mut fields = at.object(value)?;
-                $(let $field = at.field(&mut fields, request_body!(@name $field $($name)?));)+
-                request_body!(@others at fields $($others)?);
-                Some(Self { $($field: $field?,)+ })
+        const _: () = {
+            use utoipa::openapi::RefOr;
+            use utoipa::openapi::schema::Schema;
+            use $crate::http::openapi::objects;
+            use $crate::http::request::fields::{At, Field, first_part};
+
+            impl Field for $body {
+                fn read(value: serde_json::Value, mut at: At<'_>) -> Option<Self> {
+                    let mut fields = at.object(value)?;
+                    $(let $field = at.field(&mut fields, request_body!(@name $field $($name)?));)+
+                    request_body!(@others at fields $($others)?);
+                    Some(Self { $($field: $field?,)+ })
+                }
+
+                fn schema() -> RefOr<Schema> {
+                    utoipa::openapi::Ref::from_schema_name(stringify!($body)).into()
+                }
+
+                fn named_schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+                    schemas.push((stringify!($body).to_owned(), <Self as utoipa::PartialSchema>::schema()));
+                    <Self as utoipa::ToSchema>::schemas(schemas);
+                }
+
+                fn order(pointer: &str, positions: &mut Vec<usize>) {
+                    let names = [$(request_body!(@name $field $($name)?)),+];
+                    let orders = [$(<$type as Field>::order),+];
+                    let Some((first, rest)) = first_part(pointer) else { return };
+                    let position = names.iter().position(|name| *name == first);
+                    positions.push(position.unwrap_or(names.len()));
+                    if let Some(order) = position.and_then(|position| orders.get(position)) {
+                        order(rest, positions);
+                    }
+                }
             }
 
-            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
-                utoipa::openapi::Ref::from_schema_name(stringify!($body)).into()
+            impl utoipa::PartialSchema for $body {
+                fn schema() -> RefOr<Schema> {
+                    let object = objects::object(&[$($doc),+]);
+                    $(
+                        let default: Option<serde_json::Value> = None$(.or(Some($default.into())))?;
+                        let name = request_body!(@name $field $($name)?);
+                        let object = objects::property::<$type>(object, name, &[$($field_doc),*], default);
+                    )+
+                    let object = request_body!(@closed object $($others)?);
+                    #[allow(unused_mut, reason = "not every body has an example")]
+                    let mut object = object.build();
+                    $(object.example = Some($example);)?
+                    object.into()
+                }
             }
 
-            fn named_schemas(schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::schema::Schema>)>) {
-                schemas.push((stringify!($body).to_owned(), <Self as utoipa::PartialSchema>::schema()));
-                $(<$type as $crate::http::request::fields::Field>::named_schemas(schemas);)+
-            }
+            impl utoipa::ToSchema for $body {
+                fn name() -> std::borrow::Cow<'static, str> {
+                    stringify!($body).into()
+                }
 
-            fn order(pointer: &str, positions: &mut Vec<usize>) {
-                let names = [$(request_body!(@name $field $($name)?)),+];
-                let Some((first, rest)) = $crate::http::request::fields::first_part(pointer) else { return };
-                positions.push(names.iter().position(|name| *name == first).unwrap_or(names.len()));
-                $(if first == request_body!(@name $field $($name)?) {
-                    <$type as $crate::http::request::fields::Field>::order(rest, positions);
-                })+
+                fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+                    $(<$type as Field>::named_schemas(schemas);)+
+                }
             }
-        }
-
-        impl utoipa::PartialSchema for $body {
-            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
-                let object = $crate::http::openapi::objects::object(&[$($doc),+]);
-                $(
-                    let default: Option<serde_json::Value> = None$(.or(Some($default.into())))?;
-                    let name = request_body!(@name $field $($name)?);
-                    let object =
-                        $crate::http::openapi::objects::property::<$type>(object, name, &[$($field_doc),*], default);
-                )+
-                let object = request_body!(@closed object $($others)?);
-                #[allow(unused_mut, reason = "not every body has an example")]
-                let mut object = object.build();
-                $(object.example = Some($example);)?
-                object.into()
-            }
-        }
-
-        impl utoipa::ToSchema for $body {
-            fn name() -> std::borrow::Cow<'static, str> {
-                stringify!($body).into()
-            }
-
-            fn schemas(schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::schema::Schema>)>) {
-                $(<$type as $crate::http::request::fields::Field>::named_schemas(schemas);)+
-            }
-        }
+        };
     };
     (@name $field:ident) => { stringify!($field) };
     (@name $field:ident $name:literal) => { $name };
