@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::Utc;
-use flametree_notify::channels::browser_push::{
-    Notice, PushSender, Recipient, Settings, VapidKey, VapidKeys, is_public_key,
-};
+use flametree_notify::channels::browser_push::{Notice, PushSender, Recipient, Settings, VapidKey, VapidKeys};
 use flametree_notify::channels::{self, HttpClient, LookupLimits};
 use flametree_notify::domain::event::{EventType, NewEvent, StoredEvent};
 use flametree_notify::domain::ids::EventId;
 use flametree_notify::domain::names::{AgentId, SessionId, TenantId, UserId};
 use flametree_notify::domain::push_hosts::{PushHost, PushHosts};
-use flametree_notify::domain::push_subscription::NewSubscription;
+use flametree_notify::domain::push_subscription::PushSubscription;
+use flametree_notify::domain::secret_text::SecretText;
 use flametree_notify::store::{Db, accept};
 use flametree_notify::telemetry::metrics::Metrics;
 use ring::hmac;
@@ -58,9 +57,12 @@ pub(crate) async fn cost(count: usize) -> Cost {
     let hosts = PushHosts::new(vec![host("push.example"), host("*.push.example")], false);
     let key = keys.current().id().to_owned();
     let recipient = |origin: &str| {
-        let new = NewSubscription::parse(subscription(origin), &hosts, is_public_key).unwrap();
+        let subscription = subscription(origin);
+        let keys = &subscription["keys"];
+        let text = json!({"endpoint": subscription["endpoint"], "p256dh": keys["p256dh"], "auth": keys["auth"]});
+        let subscription = PushSubscription::from_text(&SecretText::new(text.to_string())).unwrap();
         let (tenant, user) = (TenantId::parse(TENANT).unwrap(), UserId::parse("user").unwrap());
-        Arc::new(Recipient::new(tenant, user, new.subscription, key.clone()))
+        Arc::new(Recipient::new(tenant, user, subscription, key.clone()))
     };
     let known = vec![recipient("https://push.example"); count];
     // Each origin is a separate push service, so each message needs a new token.
@@ -74,7 +76,7 @@ pub(crate) async fn cost(count: usize) -> Cost {
         default_timeout: Duration::from_secs(5),
         extra_roots: Vec::new(),
     };
-    let settings = Settings { keys, hosts: hosts.clone(), ttl: Duration::from_hours(1) };
+    let settings = Settings { keys, hosts, ttl: Duration::from_hours(1) };
     let metrics = Metrics::new("bench", "bench");
     let sender = PushSender::new(settings, HttpClient::new(&client, &metrics).unwrap(), metrics);
     let (with_token, without_token) = (written(&sender, &known).await, written(&sender, &unknown).await);

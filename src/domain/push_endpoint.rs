@@ -28,12 +28,16 @@ pub struct PushEndpoint(Url);
 
 impl PushEndpoint {
     pub fn parse(text: &str, hosts: &PushHosts) -> Result<Self, PushEndpointError> {
-        let endpoint = Self::read(text)?;
-        if hosts.allow(&endpoint.0) { Ok(endpoint) } else { Err(PushEndpointError::HostNotAllowed) }
+        Self::read(text)?.allowed(hosts)
     }
 
-    /// Parses an endpoint from the database, which was checked before it was stored. The operator may no longer allow its host.
-    pub(super) fn read(text: &str) -> Result<Self, PushEndpointError> {
+    /// Checks that the operator allows the host.
+    pub fn allowed(self, hosts: &PushHosts) -> Result<Self, PushEndpointError> {
+        if hosts.allow(&self.0) { Ok(self) } else { Err(PushEndpointError::HostNotAllowed) }
+    }
+
+    /// Parses an endpoint with any host. An endpoint from the database may have a host that the operator no longer allows.
+    pub fn read(text: &str) -> Result<Self, PushEndpointError> {
         if text.len() > MAX_ENDPOINT_BYTES {
             return Err(PushEndpointError::TooLong);
         }

@@ -4,7 +4,7 @@
 //! parser defines the properties. This module is only compiled for tests and fuzzers.
 
 use crate::channels::{browser_push, properties as addresses, webhook};
-use crate::{domain, http, users};
+use crate::{http, users};
 
 #[cfg(test)]
 mod tests;
@@ -40,7 +40,7 @@ pub fn endpoint_answer(input: &[u8]) {
 
 /// The body of a posted event, and the webhook message for that event.
 pub fn event(input: &[u8]) {
-    if let Some(event) = domain::properties::event(input) {
+    if let Some(event) = http::properties::event(input) {
         webhook::properties::message(event);
     }
 }
@@ -50,7 +50,7 @@ pub fn header(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else { return };
     let (name, value) = text.split_once('\n').unwrap_or((text, ""));
     let body = serde_json::json!({"headers": [{"name": name, "value": value}]});
-    if let Some(config) = domain::properties::push_config(body.to_string().as_bytes()) {
+    if let Some(config) = http::properties::push_config(body.to_string().as_bytes()) {
         webhook::properties::sent_headers(&config.headers);
     }
 }
@@ -72,14 +72,14 @@ pub fn push_answer(input: &[u8]) {
 
 /// The body of a push config or of a patch of a push config.
 pub fn push_config(input: &[u8]) {
-    if let Some(config) = domain::properties::push_config(input) {
+    if let Some(config) = http::properties::push_config(input) {
         webhook::properties::sent_headers(&config.headers);
     }
 }
 
 /// A browser's push subscription.
 pub fn push_subscription(input: &[u8]) {
-    browser_push::properties::subscription(input);
+    http::properties::subscription(input);
 }
 
 /// The query, the headers and the path parameters of a request.

@@ -29,6 +29,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use url::Url;
 
 pub use auth::access::{Access, Route};
+pub use resources::posted_event::parse_event;
 pub use server::serve::serve;
 pub use settings::Settings;
 

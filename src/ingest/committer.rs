@@ -103,16 +103,15 @@ async fn gather(shared: &Shared, first: Job) -> Vec<Job> {
 mod tests {
     use std::time::Instant;
 
-    use serde_json::json;
-
     use super::*;
-    use crate::domain::event::NewEvent;
+    use crate::domain::event::{EventType, NewEvent};
+    use crate::domain::names::{AgentId, SessionId, TenantId};
 
     fn messages(tenant: &str, count: usize) -> Vec<NewEvent> {
-        let event = json!({
-            "type": "user_message", "tenant_id": tenant, "agent_id": "agent-1", "session_id": "s-1", "text": "hi",
-        });
-        vec![NewEvent::parse(event, None, "").unwrap(); count]
+        let (tenant, agent, session) = (tenant.to_owned(), "agent-1".to_owned(), "s-1".to_owned());
+        let (tenant, agent) = (TenantId::from_stored(tenant), AgentId::from_stored(agent));
+        let event = NewEvent::new(tenant, EventType::UserMessage, agent, SessionId::from_stored(session));
+        vec![NewEvent { text: Some("hi".to_owned()), ..event }; count]
     }
 
     #[tokio::test]

@@ -128,16 +128,15 @@ impl OfTenant {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::domain::event::EventType;
+    use crate::domain::names::{AgentId, SessionId, UserId};
 
     fn assignment(tenant: &str, session: usize) -> NewEvent {
-        let event = json!({
-            "type": "session_assigned", "tenant_id": tenant, "agent_id": "agent-1", "assignee_id": "u-1",
-            "session_id": format!("s-{session}"),
-        });
-        NewEvent::parse(event, None, "").unwrap()
+        let session = SessionId::from_stored(format!("s-{session}"));
+        let (tenant, agent) = (TenantId::from_stored(tenant.to_owned()), AgentId::from_stored("agent-1".to_owned()));
+        let event = NewEvent::new(tenant, EventType::SessionAssigned, agent, session);
+        NewEvent { assignee_id: Some(UserId::from_stored("u-1".to_owned())), ..event }
     }
 
     #[test]
@@ -177,10 +176,7 @@ mod tests {
 
     #[test]
     fn a_message_without_an_idempotency_key_locks_nothing() {
-        let event = json!({
-            "type": "user_message", "tenant_id": "a", "agent_id": "agent-1", "session_id": "s-1", "text": "hi",
-        });
-        let mut event = NewEvent::parse(event, None, "").unwrap();
+        let mut event = NewEvent { event_type: EventType::UserMessage, assignee_id: None, ..assignment("a", 1) };
         assert!(LockKeys::default().of(std::slice::from_ref(&event)).is_empty());
         event.idempotency_key = Some("k-1".to_owned());
         assert_eq!(LockKeys::default().of(std::slice::from_ref(&event)).len(), 1);

@@ -3,24 +3,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
 use super::IngestError;
 use super::job::Job;
 use super::retries::{Retries, RetryGroup};
 use super::shared::{NextRetry, Running, Shared};
-use crate::domain::event::NewEvent;
-use crate::domain::names::TenantId;
+use crate::domain::event::{EventType, NewEvent};
+use crate::domain::names::{AgentId, SessionId, TenantId, UserId};
 use crate::store::accept::LOCK_TIMEOUT;
 
 /// A time that is longer than any wait in these tests.
 const LONG: Duration = Duration::from_mins(1);
 
 fn assignment(tenant: &str, session: usize) -> NewEvent {
-    let event = json!({
-        "type": "session_assigned", "agent_id": "agent-1", "assignee_id": "u-1", "session_id": format!("s-{session}"),
-    });
-    NewEvent::parse(event, Some(&TenantId::parse(tenant).unwrap()), "").unwrap()
+    let session = SessionId::from_stored(format!("s-{session}"));
+    let (tenant, agent) = (TenantId::from_stored(tenant.to_owned()), AgentId::from_stored("agent-1".to_owned()));
+    let event = NewEvent::new(tenant, EventType::SessionAssigned, agent, session);
+    NewEvent { assignee_id: Some(UserId::from_stored("u-1".to_owned())), ..event }
 }
 
 fn job(tenant: &str, session: usize) -> Job {

@@ -7,8 +7,7 @@ use super::sealed::{open_subscription, seal_subscription};
 use super::{Db, SealedError, Tx};
 use crate::domain::ids::EndpointId;
 use crate::domain::names::{TenantId, UserId};
-use crate::domain::push_renewal::Renewal;
-use crate::domain::push_subscription::PushSubscription;
+use crate::domain::push_subscription::{PushSubscription, Renewal};
 use crate::secrets::Keyring;
 
 /// A row of `push_subscriptions` that was found by its endpoint.

@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use chrono::Utc;
 use flametree_notify::channels::browser_push::{
-    MAX_JSON_BYTES, Notice, PushSender, Recipient, Sent, Settings, VapidKey, VapidKeys, is_public_key,
+    MAX_JSON_BYTES, Notice, PushSender, Recipient, Sent, Settings, VapidKey, VapidKeys,
 };
 use flametree_notify::channels::{self, HttpClient};
 use flametree_notify::domain::delivery::Outcome;
 use flametree_notify::domain::event::{EventType, StoredEvent};
 use flametree_notify::domain::names::{TenantId, UserId};
 use flametree_notify::domain::push_hosts::{PushHost, PushHosts};
-use flametree_notify::domain::push_subscription::NewSubscription;
+use flametree_notify::domain::push_subscription::PushSubscription;
+use flametree_notify::domain::secret_text::SecretText;
 use flametree_notify::telemetry::metrics::Metrics;
+use serde_json::json;
 
 use crate::support::http2::{Http2Receiver, Step};
 use crate::support::messages::{self, delivery};
@@ -49,9 +51,10 @@ fn hosts(origins: &[&str]) -> PushHosts {
 }
 
 fn recipient(browser: &Browser, origin: &str, vapid_key_id: &str) -> Arc<Recipient> {
-    let new = NewSubscription::parse(browser.subscription(origin), &hosts(&[origin]), is_public_key).unwrap();
+    let text = json!({"endpoint": browser.endpoint(origin), "p256dh": browser.p256dh(), "auth": browser.auth()});
+    let subscription = PushSubscription::from_text(&SecretText::new(text.to_string())).unwrap();
     let (tenant, user) = (TenantId::parse("acme").unwrap(), UserId::parse("user-7").unwrap());
-    Arc::new(Recipient::new(tenant, user, new.subscription, vapid_key_id.to_owned()))
+    Arc::new(Recipient::new(tenant, user, subscription, vapid_key_id.to_owned()))
 }
 
 fn message(text: &str) -> Notice {

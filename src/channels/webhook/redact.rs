@@ -36,19 +36,17 @@ fn forms(text: &str) -> [SecretText; 3] {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-    use crate::domain::push_config::{Draft, Rules, apply};
+    use crate::domain::push_config::{HeaderName, HeaderValue};
 
     #[test]
     fn finds_a_secret_in_each_form() {
-        let body = json!({"headers": [
-            {"name": "Authorization", "value": "Bearer hunter2-/\\x\""},
-            {"name": "X-Key", "value": "s 1", "secret": true},
-            {"name": "X-Env", "value": "production", "secret": false},
-        ]});
-        let headers = apply(None, Draft::Replacement(body), Rules { allow_http: true }).unwrap().config.headers;
+        let secret = |name: &str, text: &str| Header {
+            name: HeaderName::parse(name).unwrap(),
+            value: HeaderValue::Secret(SecretText::new(text)),
+        };
+        let plain = Header { value: HeaderValue::Plain(SecretText::new("production")), ..secret("X-Env", "") };
+        let headers = [secret("Authorization", "Bearer hunter2-/\\x\""), secret("X-Key", "s 1"), plain];
         let redactor = redactor(&headers, [&SecretText::new("whsec_q83v/83vq83vq83v+83vq83vq83vq83vq83vq83vq8w=")]);
         for (text, expected) in [
             ("{\"authorization\":\"Bearer hunter2-/\\\\x\\\"\"}", "{\"authorization\":\"[redacted]\"}"),

@@ -88,8 +88,8 @@ pub(super) fn recording() -> anyhow::Result<Vec<RecordedEvent>> {
 mod tests {
     use std::collections::{BTreeSet, HashSet};
 
-    use flametree_notify::domain::event::NewEvent;
     use flametree_notify::domain::names::TenantId;
+    use flametree_notify::http::parse_event;
 
     use super::*;
 
@@ -98,7 +98,7 @@ mod tests {
         let tenant = TenantId::parse("demo").unwrap();
         for event in recording().unwrap() {
             let body = serde_json::from_str(event.body).unwrap();
-            assert!(NewEvent::parse(body, Some(&tenant), "").is_ok(), "{}", event.body);
+            assert!(parse_event(body, Some(&tenant), "").is_ok(), "{}", event.body);
         }
     }
 

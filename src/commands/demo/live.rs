@@ -165,8 +165,8 @@ async fn post(service: &Api, body: &str) {
 mod tests {
     use std::collections::HashSet;
 
-    use flametree_notify::domain::event::NewEvent;
     use flametree_notify::domain::names::TenantId;
+    use flametree_notify::http::parse_event;
 
     use super::super::conversations::Agent;
     use super::super::users::USERS;
@@ -182,7 +182,7 @@ mod tests {
                 let value: Value = serde_json::from_str(&body).unwrap();
                 assert!(is_live(value["session_id"].as_str().unwrap()));
                 types.insert(value["type"].as_str().unwrap().to_owned());
-                assert!(NewEvent::parse(value, Some(&tenant), "").is_ok(), "{body}");
+                assert!(parse_event(value, Some(&tenant), "").is_ok(), "{body}");
             }
         }
         assert_eq!(types.len(), EventType::ALL.len());

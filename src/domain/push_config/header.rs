@@ -5,9 +5,9 @@ use std::fmt;
 use crate::domain::secret_text::SecretText;
 
 /// Maximum length of a header name, in bytes.
-const MAX_NAME_BYTES: usize = 128;
+pub const MAX_NAME_BYTES: usize = 128;
 /// Maximum length of a header value, in bytes.
-const MAX_VALUE_BYTES: usize = 4_096;
+pub const MAX_VALUE_BYTES: usize = 4_096;
 
 /// Header names that frame or route the message, or that the service sets.
 const FORBIDDEN: [&str; 14] = [
@@ -132,7 +132,7 @@ pub enum HeaderValueError {
 }
 
 /// Checks a header value: visible ASCII characters, with spaces and tabs only between them.
-pub(super) fn parse_value(text: String) -> Result<SecretText, HeaderValueError> {
+pub fn parse_value(text: String) -> Result<SecretText, HeaderValueError> {
     let text = SecretText::new(text);
     let value = text.expose();
     if value.is_empty() {

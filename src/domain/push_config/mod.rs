@@ -1,28 +1,23 @@
 //! The push config: where the service sends an agent's events, which events it sends, and with which headers.
 //!
-//! A push config is always valid. Only the function [`apply`] turns a request into a config. The module [`readable`] defines
-//! which fields are visible. Other modules store configs and check the addresses of hosts.
+//! A push config is always valid. The HTTP API turns a request into a config (`http::resources::push_config_draft`). Other
+//! modules store configs and check the addresses of hosts.
 
-mod apply;
+mod change;
 mod changed_fields;
 mod credential;
 mod header;
-mod headers;
 mod history;
-mod merge_patch;
-mod readable;
-#[cfg(test)]
-mod sequence_tests;
-#[cfg(test)]
-mod tests;
 
 use std::time::Duration;
 
-pub use apply::{Change, Draft, Rules, apply};
+pub use change::{Change, Keeping, Rules, disabled_reason, keeping, kept_value};
 pub use changed_fields::Setting;
-pub use header::{Header, HeaderName, HeaderNameError, HeaderValue, HeaderValueError};
+pub use header::{
+    Header, HeaderName, HeaderNameError, HeaderValue, HeaderValueError, MAX_NAME_BYTES as MAX_HEADER_NAME_BYTES,
+    MAX_VALUE_BYTES as MAX_HEADER_VALUE_BYTES, parse_value as parse_header_value,
+};
 pub use history::{ChangeAction, PushConfigChange};
-pub use readable::{ReadableHeader, ReadablePushConfig};
 
 use super::endpoint::WebhookEvent;
 use super::webhook_url::WebhookUrl;

@@ -10,8 +10,8 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{OpenApi, PathItem, ServerBuilder};
 
-use crate::http::auth::access::Anyone;
 use crate::http::auth::access::Route;
+use crate::http::auth::authorized::Anyone;
 use crate::http::openapi::examples::Examples;
 use crate::http::openapi::refusals;
 use crate::http::request::parameters::TICKET_PARAMETER;

@@ -1,4 +1,4 @@
-//! Parses query parameters one by one and collects all faults, as the module `domain::fields` does for bodies.
+//! Parses query parameters one by one and collects all faults, as the module `fields` does for bodies.
 
 use std::convert::Infallible;
 use std::fmt::Display;

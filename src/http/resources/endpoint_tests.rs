@@ -11,8 +11,7 @@ use axum::http::HeaderValue;
 use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use serde_json::Value;
-use utoipa::ToSchema;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::channels::Target;
@@ -20,11 +19,10 @@ use crate::channels::webhook::{Endpoint, SigningSecret, configured_headers, reda
 use crate::domain::delivery::Delivery;
 use crate::domain::endpoint::{Channel, WebhookEvent};
 use crate::domain::event::{EventType, StoredEvent};
-use crate::domain::fault::{Fault, FaultCode};
-use crate::domain::fields::Fields;
+use crate::domain::fault::FaultCode;
 use crate::domain::ids::{EndpointId, EventId};
 use crate::domain::names::{AgentId, CustomerId, SessionId, TenantId};
-use crate::domain::push_config::{Draft, PushConfig, Rules, apply};
+use crate::domain::push_config::{Change, PushConfig, Rules};
 use crate::domain::role::permissions::TestEndpoint;
 use crate::domain::secret_text::SecretText;
 use crate::http::auth::authorized::Authorized;
@@ -32,11 +30,14 @@ use crate::http::clock::now;
 use crate::http::openapi::parameter_docs::{OfAgent, OfTenant};
 use crate::http::openapi::refusals::{BreaksRulesOrLacksSecrets, DoesNotFit};
 use crate::http::request::body::JsonBody;
+use crate::http::request::fields::{At, read_and};
 use crate::http::request::parameters::NoParameters;
 use crate::http::request::path::AgentPath;
 use crate::http::request::problem::{Problem, ProblemCode, refused};
+use crate::http::request::request_body::request_body;
+use crate::http::request::values::Required;
 use crate::http::resources::endpoint_test_view::EndpointTestView;
-use crate::http::resources::push_config_answers::PushConfigDraft;
+use crate::http::resources::push_config_draft::PushConfigDraft;
 use crate::http::resources::push_configs::new_signing_secret;
 use crate::http::state::ApiState;
 use crate::store::push_configs::StoredPushConfig;
@@ -47,18 +48,17 @@ use crate::store::{endpoint_tests, push_configs};
 const TEXT: &str =
     "This is a test message.\nIt isn't from a customer: \"quotes\", $signs and ünïcödé ✓ arrive as they are.";
 
-/// The test to run.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "documents the body, which is read field by field to report every fault")]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"event": "user_message"}))]
-pub(crate) struct EndpointTestRequest {
-    /// The event type. The config does not have to select it.
-    event: WebhookEvent,
-    /// A draft to test instead of the saved config. It must follow the rules for saving. A secret header without `value` uses the
-    /// stored value. If the origin of the draft's URL differs from the saved URL's origin, a secret header needs a value,
-    /// and a new secret signs the test.
-    config: Option<PushConfigDraft>,
+request_body! {
+    /// The test to run.
+    #[example = json!({"event": "user_message"})]
+    pub(crate) struct EndpointTestRequest {
+        /// The event type. The config does not have to select it.
+        event: Required<WebhookEvent>,
+        /// A draft to test instead of the saved config. It must follow the rules for saving. A secret header without `value` uses
+        /// the stored value. If the origin of the draft's URL differs from the saved URL's origin, a secret header needs a value,
+        /// and a new secret signs the test.
+        config: Option<PushConfigDraft>,
+    }
 }
 
 /// Sends one test event at once and returns the result. The body contains `"test":true`. Uses the draft or the saved config,
@@ -125,41 +125,29 @@ struct Asked {
 }
 
 fn asked(body: Value, stored: Option<&PushConfig>, rules: Rules) -> Result<Asked, Problem> {
-    let mut fields = Fields::of(body, "").map_err(|fault| Problem::invalid(vec![fault]))?;
-    let event = fields.required_text("event").and_then(|name| {
-        WebhookEvent::from_name(&name).or_else(|| {
-            let names = WebhookEvent::ALL.map(WebhookEvent::as_str).join(", ");
-            fields.fault("event", FaultCode::InvalidValue, format!("must be one of {names}"))
-        })
-    });
-    let draft = fields.take("config").map(|draft| draft_config(draft, stored, rules));
-    let is_draft = draft.is_some();
-    let draft = draft.and_then(|draft| draft.map_err(|faults| fields.faults(faults)).ok());
-    let faults = fields.finish();
-    let Some(event) = event.filter(|_| faults.is_empty()) else { return Err(refused(faults)) };
-    let unchanged = || Some((stored?.clone(), false));
-    let config = if is_draft { draft } else { unchanged() };
-    let (config, new_origin) =
-        config.ok_or_else(|| Problem::new(ProblemCode::NotFound).detail("the agent has no push config"))?;
+    let (event, change) = read_and(body, "", |body: EndpointTestRequest, mut at| {
+        let change = body.config.map(|draft| change(draft, stored, rules, at.name("config")));
+        Some((body.event.0?, change))
+    })
+    .map_err(refused)?;
+    let (config, new_origin) = match (change, stored) {
+        (Some(change), _) => (change.config, change.new_origin),
+        (None, Some(stored)) => (stored.clone(), false),
+        (None, None) => return Err(Problem::new(ProblemCode::NotFound).detail("the agent has no push config")),
+    };
     if config.url.is_none() {
         return Err(Problem::new(ProblemCode::Conflict).detail("the push config has no URL to send to"));
     }
     Ok(Asked { event, config, new_origin })
 }
 
-/// Validates a draft by the rules for saving. Also returns whether the draft's origin differs from the saved config's origin.
-/// The JSON pointers of faults get the prefix `/config`.
-fn draft_config(draft: Value, stored: Option<&PushConfig>, rules: Rules) -> Result<(PushConfig, bool), Vec<Fault>> {
-    let change = apply(stored, Draft::Replacement(draft), rules).map_err(|faults| {
-        faults
-            .into_iter()
-            .map(|fault| Fault { pointer: format!("/config{}", fault.pointer), ..fault })
-            .collect::<Vec<_>>()
-    })?;
-    if change.config.url.is_none() {
-        return Err(vec![Fault::new("/config/url", FaultCode::Required, "is required for a test")]);
+/// Validates a draft by the rules for saving. A test also needs a URL.
+fn change(draft: PushConfigDraft, stored: Option<&PushConfig>, rules: Rules, mut at: At<'_>) -> Change {
+    let change = draft.apply(stored, rules, &mut at);
+    if change.config.url.is_none() && !at.is_faulty() {
+        at.name("url").fault::<()>(FaultCode::Required, "is required for a test");
     }
-    Ok((change.config, change.new_origin))
+    change
 }
 
 /// The endpoint to test. A draft for an agent without a config has no signing secret. If the draft's URL has another

@@ -12,7 +12,6 @@ use utoipa::ToSchema;
 
 use crate::domain::event::{EventType, NewEvent};
 use crate::domain::fault::{Fault, FaultCode};
-use crate::domain::fields::unknown_fields;
 use crate::domain::ids::EventId;
 use crate::domain::names::TenantId;
 use crate::domain::role::permissions::PostEvents;
@@ -20,9 +19,11 @@ use crate::http::auth::authorized::Authorized;
 use crate::http::auth::caller::Caller;
 use crate::http::openapi::parameter_docs::OfTenant;
 use crate::http::request::body::{BodyTimeout, parse_json, read_json};
+use crate::http::request::fields::unknown_in_body;
 use crate::http::request::parameters::NoParameters;
 use crate::http::request::problem::{Problem, ProblemCode, whole_seconds};
-use crate::http::resources::events::{AcceptedEvent, IDEMPOTENCY_KEY, PostedEvent, answer, count_rejected, refused};
+use crate::http::resources::events::{AcceptedEvent, IDEMPOTENCY_KEY, answer, count_rejected, refused};
+use crate::http::resources::posted_event::{PostedEvent, parse_event};
 use crate::http::server::request_trace::Accepting;
 use crate::http::state::ApiState;
 use crate::http::{server::request_trace, workspace};
@@ -30,7 +31,7 @@ use crate::ingest::Acceptance;
 use crate::telemetry::traces::RequestTrace;
 
 /// Events of one request.
-#[derive(Debug, ToSchema)]
+#[derive(ToSchema)]
 #[expect(dead_code, reason = "documents the body; the handler reads event by event to report every fault")]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"events": [
@@ -187,7 +188,7 @@ fn bodies(bytes: &[u8], most: usize) -> Result<Vec<&RawValue>, Problem> {
         return Err(Problem::invalid(vec![Fault::new("", FaultCode::InvalidType, "must be a JSON object")]));
     };
     let events = list(fields.remove("events"), most);
-    let unknown = unknown_fields("", fields.keys());
+    let unknown = unknown_in_body(fields.keys());
     let faults: Vec<Fault> = events.as_ref().err().cloned().into_iter().chain(unknown).collect();
     events.ok().filter(|_| faults.is_empty()).ok_or_else(|| Problem::invalid(faults))
 }
@@ -212,7 +213,7 @@ fn parse(body: &RawValue, index: usize, state: &ApiState, caller: &Caller) -> Re
         return Err(Problem::new(ProblemCode::PayloadTooLarge).faults(vec![fault]));
     }
     let value = parse_json(body.get().as_bytes())?;
-    NewEvent::parse(value, caller.tenant(), &pointer).map_err(Problem::invalid)
+    parse_event(value, caller.tenant(), &pointer).map_err(Problem::invalid)
 }
 
 fn result(

@@ -14,7 +14,7 @@ use crate::domain::names::{AgentId, CustomerId, SessionId, TenantId};
 use crate::http::auth::authorized::Authenticated;
 use crate::http::request::parameters::NoParameters;
 use crate::http::request::problem::Problem;
-use crate::http::resources::events::PostedEvent;
+use crate::http::resources::posted_event::PostedEvent;
 
 /// An event type.
 #[derive(Debug, Serialize, ToSchema)]
@@ -67,7 +67,6 @@ pub(crate) async fn list_event_types(_: Authenticated, _: NoParameters) -> Resul
 }
 
 fn view(name: EventType) -> EventTypeView {
-    let example = example(name);
     EventTypeView {
         name,
         description: description(name),
@@ -75,10 +74,9 @@ fn view(name: EventType) -> EventTypeView {
         webhook: name.webhook_event().map(|event| WebhookMessageView {
             event,
             schema: message_schema(event),
-            example: message_example(&example),
+            example: message_example(name),
         }),
-        // An event has only strings, numbers and one map, so serialization cannot fail.
-        example: serde_json::to_value(&example).unwrap_or_default(),
+        example: example(name),
     }
 }
 
@@ -96,8 +94,22 @@ const fn description(name: EventType) -> &'static str {
     }
 }
 
-fn example(name: EventType) -> PostedEvent {
-    let text = match name {
+fn example(name: EventType) -> Value {
+    let mut example = json!({
+        "type": name, "agent_id": "agent-1", "session_id": "s-1", "customer_id": "c-1",
+        "occurred_at": "2026-01-01T00:00:00.123Z", "idempotency_key": "m-4711",
+    });
+    if let Some(text) = example_text(name) {
+        example["text"] = text.into();
+    }
+    if name == EventType::SessionAssigned {
+        example["assignee_id"] = "user-7".into();
+    }
+    example
+}
+
+const fn example_text(name: EventType) -> Option<&'static str> {
+    match name {
         EventType::AiAssistantMessage => Some("Your order is on its way."),
         EventType::HumanAgentMessage => Some("Hello, this is Dana. I am looking into it."),
         EventType::UserMessage => Some("Where is my order?"),
@@ -105,25 +117,12 @@ fn example(name: EventType) -> PostedEvent {
         | EventType::TransferredToLiveAgent
         | EventType::SessionAssigned
         | EventType::SessionResolved => None,
-    };
-    PostedEvent {
-        event_type: name,
-        agent_id: "agent-1",
-        session_id: "s-1",
-        customer_id: Some("c-1"),
-        occurred_at: DateTime::from_timestamp_millis(1_767_225_600_123),
-        text,
-        assignee_id: (name == EventType::SessionAssigned).then_some("user-7"),
-        metadata: None,
-        idempotency_key: Some("m-4711"),
-        expires_in_seconds: None,
-        tenant_id: None,
     }
 }
 
 /// The schema of all events, narrowed to one type and its required fields.
 fn posted_schema(name: EventType) -> Value {
-    let mut schema = serde_json::to_value(PostedEvent::schema()).unwrap_or_default();
+    let mut schema = serde_json::to_value(<PostedEvent as PartialSchema>::schema()).unwrap_or_default();
     schema["properties"]["type"] = json!({"const": name});
     let needed =
         if name.is_message() { Some("text") } else { (name == EventType::SessionAssigned).then_some("assignee_id") };
@@ -164,16 +163,16 @@ fn standalone(mut schema: Value) -> Value {
 }
 
 /// The message that webhooks receive for the example, built by the code that builds real messages.
-fn message_example(example: &PostedEvent) -> Value {
+fn message_example(name: EventType) -> Value {
     let event = StoredEvent {
         id: EventId::from_uuid(uuid::Uuid::from_u128(0x019b_76da_a07b_7000_8000_0000_0000_0000)),
         tenant_id: TenantId::from_stored(String::new()),
-        event_type: example.event_type,
-        agent_id: AgentId::from_stored(example.agent_id.to_owned()),
-        session_id: SessionId::from_stored(example.session_id.to_owned()),
-        customer_id: example.customer_id.map(|id| CustomerId::from_stored(id.to_owned())),
-        occurred_at: example.occurred_at.unwrap_or_default(),
-        text: example.text.map(str::to_owned),
+        event_type: name,
+        agent_id: AgentId::from_stored("agent-1".to_owned()),
+        session_id: SessionId::from_stored("s-1".to_owned()),
+        customer_id: Some(CustomerId::from_stored("c-1".to_owned())),
+        occurred_at: DateTime::from_timestamp_millis(1_767_225_600_123).unwrap_or_default(),
+        text: example_text(name).map(str::to_owned),
         assignee_id: None,
         metadata: None,
     };
@@ -183,7 +182,7 @@ fn message_example(example: &PostedEvent) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::NewEvent;
+    use crate::http::resources::posted_event::parse_event;
 
     fn keys(value: &Value) -> Vec<&str> {
         value.as_object().unwrap().keys().map(String::as_str).collect()
@@ -194,14 +193,14 @@ mod tests {
         let tenant = TenantId::parse("acme").unwrap();
         for name in EventType::ALL {
             let view = view(name);
-            let event = NewEvent::parse(view.example.clone(), Some(&tenant), "").unwrap();
+            let event = parse_event(view.example.clone(), Some(&tenant), "").unwrap();
             assert_eq!(event.event_type, name);
             let required: Vec<&str> =
                 view.schema["required"].as_array().unwrap().iter().map(|field| field.as_str().unwrap()).collect();
             for field in &required {
                 let mut without = view.example.clone();
                 without.as_object_mut().unwrap().remove(*field);
-                assert!(NewEvent::parse(without, Some(&tenant), "").is_err(), "{field} is required");
+                assert!(parse_event(without, Some(&tenant), "").is_err(), "{field} is required");
             }
             for field in keys(&view.example) {
                 assert!(keys(&view.schema["properties"]).contains(&field), "{field} is in the schema");

@@ -4,12 +4,11 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::domain::event::{EventType, NewEvent};
+use crate::domain::event::EventType;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::ids::EventId;
 use crate::domain::role::permissions::PostEvents;
@@ -20,6 +19,7 @@ use crate::http::openapi::refusals::OtherBody;
 use crate::http::request::body::{BodyTimeout, parse_json, read_json};
 use crate::http::request::parameters::NoParameters;
 use crate::http::request::problem::{Problem, ProblemCode, RETRY_SOON};
+use crate::http::resources::posted_event::{PostedEvent, parse_event};
 use crate::http::server::request_trace::Accepting;
 use crate::http::state::ApiState;
 use crate::http::{server::request_trace, workspace};
@@ -27,53 +27,6 @@ use crate::ingest::{Acceptance, IngestError};
 use crate::telemetry::metrics::RejectReason;
 
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-/// An event as platform services post it.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({
-    "type": "user_message", "agent_id": "agent-1", "session_id": "s-1", "customer_id": "c-1",
-    "occurred_at": "2026-01-01T00:00:00.123Z", "text": "Where is my order?", "metadata": {}, "idempotency_key": "m-4711",
-}))]
-pub(crate) struct PostedEvent {
-    #[serde(rename = "type")]
-    pub(crate) event_type: EventType,
-    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
-    pub(crate) agent_id: &'static str,
-    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
-    pub(crate) session_id: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
-    pub(crate) customer_id: Option<&'static str>,
-    /// When the event happened. Default: the time of acceptance.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) occurred_at: Option<DateTime<Utc>>,
-    /// The text of the message. Required for the three message types.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(pattern = r"^[^\u0000]*$")]
-    pub(crate) text: Option<&'static str>,
-    /// The user who handles the session. Required for `session_assigned`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
-    pub(crate) assignee_id: Option<&'static str>,
-    /// Metadata that is passed to webhooks unchanged, at most 16 KiB of JSON.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
-    pub(crate) metadata: Option<Value>,
-    /// A request with the key and the body of an earlier request returns the earlier event. The key may also be in the header
-    /// `Idempotency-Key`. The service keeps the key for at least a day.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 255, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
-    pub(crate) idempotency_key: Option<&'static str>,
-    /// How long the event's deliveries may wait to be sent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1, maximum = 604_800)]
-    pub(crate) expires_in_seconds: Option<u32>,
-    /// Required with a token for all tenants, unless `?tenant_id=` names the tenant. Not allowed with other tokens.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
-    pub(crate) tenant_id: Option<&'static str>,
-}
 
 /// An accepted event.
 #[derive(Debug, Serialize, ToSchema)]
@@ -132,7 +85,7 @@ async fn accept(
     let bytes = read_json(request, BodyTimeout(state.settings.body_timeout), state.settings.event_body_bytes).await?;
     let mut body = parse_json(&bytes)?;
     let contradiction = header_key.and_then(|key| take_over_key(&mut body, key));
-    let mut event = match (NewEvent::parse(body, caller.tenant(), ""), contradiction) {
+    let mut event = match (parse_event(body, caller.tenant(), ""), contradiction) {
         (Ok(event), None) => event,
         (parsed, contradiction) => {
             let faults = parsed.err().into_iter().flatten().chain(contradiction).collect();

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::http::header::{CACHE_CONTROL, ETAG};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{self, HeaderName};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::channels::VetError;
 use crate::domain::endpoint::WebhookEvent;
 use crate::domain::ids::SigningSecretId;
-use crate::domain::push_config::{DisabledReason, Header, ReadableHeader, ReadablePushConfig};
+use crate::domain::push_config::{DisabledReason, Header, HeaderValue, PushConfig};
 use crate::domain::secret_text::SecretText;
 use crate::domain::webhook_url::without_query;
 use crate::http::request::preconditions::EntityTag;
@@ -19,7 +19,7 @@ use crate::store::push_configs::Revision;
 use crate::store::signing_secrets::SigningSecretInfo;
 
 /// A push config. An unset config has only the four fields `enabled`, `url`, `headers` and `events`.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct PushConfigDocument {
     enabled: bool,
     /// The URL. Roles that may not change the config get the URL without its query, which often contains a token.
@@ -49,57 +49,6 @@ pub(crate) struct FurtherSettings {
     signing: bool,
     /// The reason why the service disabled the config; null if the service did not disable it.
     disabled_reason: Option<DisabledReason>,
-}
-
-/// A push config as clients send it. Absent fields get their defaults. A config that was read can be sent back unchanged.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "documents the body, which the domain reads field by field to report every fault")]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({
-    "enabled": true, "url": "https://example.com/webhook", "timeout_ms": 5_000, "signing": true,
-    "headers": [{"name": "Authorization", "value": "Bearer x", "secret": true}],
-    "events": ["new_session_started", "user_message"],
-}))]
-pub(crate) struct PushConfigDraft {
-    /// The value `true` requires a URL and at least one event.
-    #[schema(default = false)]
-    enabled: Option<bool>,
-    /// A URL with the scheme https, at most 2048 bytes long, without user info and fragment.
-    #[schema(format = "uri", min_length = 1, max_length = 2_048)]
-    url: Option<String>,
-    /// Null for the deployment's default.
-    #[schema(minimum = 1_000, maximum = 10_000)]
-    timeout_ms: Option<u64>,
-    #[schema(default = true)]
-    signing: Option<bool>,
-    #[schema(max_items = 20)]
-    headers: Option<Vec<HeaderDraft>>,
-    #[schema(max_items = 4)]
-    events: Option<Vec<WebhookEvent>>,
-    /// Ignored, so that a config that was read can be sent back.
-    #[schema(value_type = Option<Value>)]
-    disabled_reason: (),
-    /// Ignored.
-    #[schema(value_type = Option<Value>)]
-    warnings: (),
-}
-
-/// A header as clients send it.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "documents the body, which the domain reads field by field to report every fault")]
-#[serde(deny_unknown_fields)]
-pub(crate) struct HeaderDraft {
-    /// The header's name: a token (RFC 9110) that is unique if case is ignored. Some names are reserved for the service.
-    #[schema(min_length = 1, max_length = 128, pattern = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
-    name: String,
-    /// The header's value: visible ASCII, spaces and tabs. If the value is absent, a secret header keeps the stored value.
-    #[schema(min_length = 1, max_length = 4_096, pattern = r"^[\t -~]+$")]
-    value: Option<String>,
-    /// Always true for the headers `authorization` and `cookie`. Default: the stored setting, else false.
-    secret: Option<bool>,
-    /// Ignored.
-    #[schema(value_type = Option<Value>)]
-    value_set: (),
 }
 
 /// A header of a push config.
@@ -163,18 +112,6 @@ pub(crate) struct RotatedSecretDocument {
 }
 
 impl PushConfigDocument {
-    pub(crate) fn unset() -> Self {
-        Self {
-            enabled: false,
-            url: None,
-            headers: Vec::new(),
-            events: Vec::new(),
-            further: None,
-            warnings: None,
-            signing_secret: None,
-        }
-    }
-
     /// Removes the query of the URL.
     #[must_use]
     pub(crate) fn without_query(mut self) -> Self {
@@ -196,27 +133,30 @@ impl PushConfigDocument {
     }
 }
 
-impl From<ReadablePushConfig> for PushConfigDocument {
-    fn from(config: ReadablePushConfig) -> Self {
+impl From<&PushConfig> for PushConfigDocument {
+    fn from(config: &PushConfig) -> Self {
         Self {
             enabled: config.enabled,
-            url: config.url,
-            headers: config.headers.into_iter().map(HeaderDocument::from).collect(),
-            events: config.events,
+            url: config.url.as_ref().map(|url| url.as_str().to_owned()),
+            headers: config.headers.iter().map(HeaderDocument::from).collect(),
+            events: config.events.clone(),
             further: Some(FurtherSettings {
-                timeout_ms: config.timeout_ms,
+                timeout_ms: config.timeout.and_then(|timeout| u64::try_from(timeout.as_millis()).ok()),
                 signing: config.signing,
                 disabled_reason: config.disabled_reason,
             }),
-            warnings: None,
-            signing_secret: None,
+            ..Self::default()
         }
     }
 }
 
-impl From<ReadableHeader> for HeaderDocument {
-    fn from(header: ReadableHeader) -> Self {
-        Self { name: header.name, secret: header.secret, value: header.value, value_set: header.value_set }
+impl From<&Header> for HeaderDocument {
+    fn from(header: &Header) -> Self {
+        let value = match &header.value {
+            HeaderValue::Plain(text) => Some(text.expose().to_owned()),
+            HeaderValue::Secret(_) => None,
+        };
+        Self { name: header.name.to_string(), secret: header.value.is_secret(), value, value_set: true }
     }
 }
 
@@ -250,7 +190,7 @@ impl From<SigningSecretInfo> for SigningSecretDocument {
 
 /// A response with the config's `ETag`. Disables caching, because the response may contain a secret.
 pub(crate) fn tagged(revision: Option<Revision>, document: impl Serialize) -> Response {
-    let headers: [(HeaderName, HeaderValue); 2] =
-        [(ETAG, EntityTag::of(revision).to_header()), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    let headers: [(HeaderName, http::HeaderValue); 2] =
+        [(ETAG, EntityTag::of(revision).to_header()), (CACHE_CONTROL, http::HeaderValue::from_static("no-store"))];
     (headers, Json(document)).into_response()
 }

@@ -8,7 +8,7 @@ use axum::response::Response;
 
 use crate::channels::webhook::SigningSecret;
 use crate::domain::names::{AgentId, TenantId};
-use crate::domain::push_config::{Change, ChangeAction, Draft, PushConfig, ReadablePushConfig, Setting, apply};
+use crate::domain::push_config::{Change, ChangeAction, PushConfig, Setting};
 use crate::domain::role::Permission;
 use crate::domain::role::permissions::{EditConfigs, ReadConfigs};
 use crate::domain::secret_text::SecretText;
@@ -21,7 +21,8 @@ use crate::http::request::parameters::NoParameters;
 use crate::http::request::path::AgentPath;
 use crate::http::request::preconditions::IfMatch;
 use crate::http::request::problem::{Problem, ProblemCode, refused};
-use crate::http::resources::push_config_answers::{PushConfigDocument, PushConfigDraft, WarningDocument, tagged};
+use crate::http::resources::push_config_answers::{PushConfigDocument, WarningDocument, tagged};
+use crate::http::resources::push_config_draft::{Draft, PushConfigDraft, apply};
 use crate::http::state::ApiState;
 use crate::store::push_configs::Revision;
 use crate::store::{SealedError, push_config_history, push_configs, signing_secrets};
@@ -47,7 +48,7 @@ pub(crate) async fn read(
 ) -> Result<Response, Problem> {
     let stored = push_configs::read(&state.db, &state.keyring, caller.own_tenant()?, &agent).await?;
     let revision = stored.as_ref().map(|stored| stored.revision);
-    let mut document = stored.map_or_else(PushConfigDocument::unset, |stored| document(&stored.config));
+    let mut document = stored.map(|stored| PushConfigDocument::from(&stored.config)).unwrap_or_default();
     if !caller.may(Permission::EditConfigs) {
         document = document.without_query();
     }
@@ -175,7 +176,8 @@ async fn change(
     let (revision, signing_secret) = written.ok_or_else(|| if_match.overtaken())?;
     log_change(tenant, agent, caller, revision, &change);
     let warnings = warnings(state, tenant, &change.config).await;
-    let document = document(&change.config).with_warnings(warnings).with_signing_secret(signing_secret.as_ref());
+    let document = PushConfigDocument::from(&change.config);
+    let document = document.with_warnings(warnings).with_signing_secret(signing_secret.as_ref());
     Ok(tagged(Some(revision), document))
 }
 
@@ -230,10 +232,6 @@ pub(crate) fn new_signing_secret() -> Result<SecretText, Problem> {
         Problem::new(ProblemCode::Internal)
     })?;
     Ok(SecretText::new(secret.reveal().as_str()))
-}
-
-fn document(config: &PushConfig) -> PushConfigDocument {
-    ReadablePushConfig::from(config).into()
 }
 
 /// Warnings about headers that look like credentials, and about the addresses that the URL's host has now. A wrong

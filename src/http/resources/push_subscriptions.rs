@@ -9,10 +9,9 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::channels::browser_push::{PushSender, is_public_key};
+use crate::channels::browser_push::PushSender;
 use crate::domain::ids::PushSubscriptionId;
 use crate::domain::names::{TenantId, UserId};
-use crate::domain::push_subscription::NewSubscription;
 use crate::domain::role::permissions::SubscribeBrowsers;
 use crate::http::auth::authorized::{Authenticated, Authorized};
 use crate::http::auth::caller::Caller;
@@ -21,6 +20,7 @@ use crate::http::request::body::JsonBody;
 use crate::http::request::parameters::NoParameters;
 use crate::http::request::path::PathName;
 use crate::http::request::problem::{Problem, ProblemCode};
+use crate::http::resources::subscription_request::SubscriptionRequest;
 use crate::http::state::ApiState;
 use crate::store::push_registration::{self, Registered, Registrant, RegistrationError};
 use crate::store::push_subscriptions::{self, ListedSubscription};
@@ -32,40 +32,6 @@ pub(crate) struct VapidPublicKey {
     /// The key for the browser's call `PushManager.subscribe()`: an uncompressed P-256 point as base64url.
     #[schema(example = "BMjQIp55pdbU8pfCBKyXcZjlmER_mXt5LqNrN1hrXbdBS5EnhIbMu3Au-RV53iIpztzNXkGI56BFB1udQ8Bq_H4")]
     public_key: String,
-}
-
-/// The browser's subscription (`PushSubscription.toJSON()`) and a label.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "documents the body, which the domain reads field by field to report every fault")]
-#[expect(non_snake_case, reason = "browsers send a field with this name")]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({
-    "endpoint": "https://updates.push.services.mozilla.com/wpush/v2/gAAAAA", "expirationTime": null,
-    "keys": {
-        "p256dh": "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4",
-        "auth": "BTBZMqHH6r4Tts7J_aSIgg",
-    },
-    "label": "Firefox at work",
-}))]
-pub(crate) struct SubscriptionRequest {
-    /// The URL at which the push service accepts messages for this browser. The URL's host must be a known push service.
-    #[schema(max_length = 2048)]
-    endpoint: String,
-    expirationTime: Option<f64>,
-    keys: SubscriptionKeys,
-    /// The user's name for the browser.
-    #[schema(min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
-    label: Option<String>,
-}
-
-/// The keys that encrypt messages to the browser.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "documentation")]
-pub(crate) struct SubscriptionKeys {
-    /// An uncompressed P-256 point as base64url.
-    p256dh: String,
-    /// 16 bytes as base64url.
-    auth: String,
 }
 
 /// A browser of a user.
@@ -166,7 +132,7 @@ pub(crate) async fn register(
 ) -> Result<(StatusCode, Json<SubscriptionView>), Problem> {
     let (tenant, user) = person(&caller)?;
     let sender = sender(&state)?;
-    let new = NewSubscription::parse(body, sender.hosts(), is_public_key).map_err(Problem::invalid)?;
+    let new = SubscriptionRequest::parse(body, sender.hosts()).map_err(Problem::invalid)?;
     let registrant = Registrant { tenant, user, vapid_key_id: sender.keys().current().id() };
     let Registered { subscription, is_new, moved, evicted } =
         push_registration::register(&state.db, &state.keyring, registrant, &new).await.map_err(not_registered)?;

@@ -7,22 +7,29 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use utoipa::ToSchema;
+use serde_json::{Value, json};
+use utoipa::PartialSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
 
+use crate::domain::delivery::Outcome;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::ids::DeliveryId;
 use crate::domain::names::TenantId;
 use crate::domain::operation::NewReplay;
-use crate::domain::replay::{ReplayRequest, Replayed};
+use crate::domain::replay::{DEFAULT_LIMIT, MAX_LIMIT, ReplayRequest, Replayed, failed, named};
 use crate::domain::role::permissions::Replay;
 use crate::http::auth::authorized::Authorized;
 use crate::http::clock::now;
 use crate::http::openapi::parameter_docs::{OfAgent, OfRepetition, OfTenant};
 use crate::http::openapi::refusals::{DoesNotFitOrOtherRequest, OtherBody};
 use crate::http::request::body::JsonBody;
+use crate::http::request::fields::{At, Field, read_and};
 use crate::http::request::parameters::NoParameters;
 use crate::http::request::path::{AgentPath, PathName};
 use crate::http::request::problem::{Problem, ProblemCode};
+use crate::http::request::request_body::request_body;
+use crate::http::request::values::Whole;
 use crate::http::resources::deliveries::summary;
 use crate::http::resources::delivery_view::DeliveryView;
 use crate::http::resources::events::idempotency_key;
@@ -118,25 +125,61 @@ fn wrong_length(key: Option<&str>) -> Option<Fault> {
         .map(|_key| Fault::new("Idempotency-Key", FaultCode::TooLong, message()))
 }
 
-/// Which deliveries to replay.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "documents the body, which the handler reads field by field to report every fault")]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-01T06:00:00Z", "outcomes": ["failed"],
-    "limit": 10_000, "dry_run": true}))]
-pub(crate) struct ReplayBody {
-    /// Selects events that were accepted at or after this time.
-    from: DateTime<Utc>,
-    /// Selects events that were accepted before this time. Default: the time of the request.
-    to: Option<DateTime<Utc>>,
-    /// Names of outcomes (see the schema `Outcome`). The default name `failed` selects all outcomes except `delivered`.
-    /// Deliveries in flight are never replayed.
-    outcomes: Option<Vec<String>>,
-    /// Maximum number of deliveries.
-    #[schema(minimum = 1, maximum = 100_000)]
-    limit: Option<u32>,
-    /// Only count the deliveries that would be replayed.
-    dry_run: Option<bool>,
+request_body! {
+    /// Which deliveries to replay.
+    #[example = json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-01T06:00:00Z", "outcomes": ["failed"],
+        "limit": 10_000, "dry_run": true})]
+    pub(crate) struct ReplayBody {
+        /// Selects events that were accepted at or after this time.
+        from: DateTime<Utc>,
+        /// Selects events that were accepted before this time. Default: the time of the request.
+        to: Option<DateTime<Utc>>,
+        /// Names of outcomes (see the schema `Outcome`). The default name `failed` selects all outcomes except `delivered`.
+        /// Deliveries in flight are never replayed.
+        outcomes: Option<Outcomes>,
+        /// Maximum number of deliveries.
+        limit: Option<Whole<u32, 1, MAX_LIMIT>>,
+        /// Only count the deliveries that would be replayed.
+        dry_run: Option<bool>,
+    }
+}
+
+/// The selected outcomes, in the order of their definition.
+pub(crate) struct Outcomes(Vec<Outcome>);
+
+impl Field for Outcomes {
+    fn read(value: Value, mut at: At<'_>) -> Option<Self> {
+        let names = at.list(value)?;
+        if names.is_empty() {
+            return at.fault(FaultCode::Required, "must name at least one outcome");
+        }
+        let mut wanted = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            let message = "must be failed or the name of an outcome";
+            let outcomes = name.as_str().and_then(named);
+            let outcomes = outcomes.or_else(|| at.index(index).fault(FaultCode::InvalidValue, message));
+            wanted.extend(outcomes.unwrap_or_default());
+        }
+        Some(Self(Outcome::ALL.into_iter().filter(|outcome| wanted.contains(outcome)).collect()))
+    }
+
+    fn schema() -> RefOr<Schema> {
+        <Vec<String> as PartialSchema>::schema()
+    }
+}
+
+impl ReplayBody {
+    fn parse(body: Value) -> Result<ReplayRequest, Vec<Fault>> {
+        read_and(body, "", |body, mut at| {
+            let Self { from, to, outcomes, limit, dry_run } = body;
+            if to.is_some_and(|to| from >= to) {
+                return at.name("to").fault(FaultCode::InvalidValue, "must be after from");
+            }
+            let outcomes = outcomes.map_or_else(|| failed().collect(), |Outcomes(outcomes)| outcomes);
+            let limit = limit.map_or(DEFAULT_LIMIT, |Whole(limit)| limit.into());
+            Some(ReplayRequest { from, to, outcomes, limit, dry_run: dry_run.unwrap_or(false) })
+        })
+    }
 }
 
 /// Replays deliveries of an agent's webhook by time and outcome. Considers only the last delivery of each event, which
@@ -170,7 +213,7 @@ pub(crate) async fn replay_many(
 ) -> Result<Response, Problem> {
     let tenant = caller.own_tenant()?;
     let key = idempotency_key(&headers)?;
-    let request = match (ReplayRequest::parse(body), wrong_length(key.as_deref())) {
+    let request = match (ReplayBody::parse(body), wrong_length(key.as_deref())) {
         (Ok(request), None) => request,
         (parsed, wrong_length) => {
             return Err(Problem::invalid(parsed.err().into_iter().flatten().chain(wrong_length).collect()));
@@ -193,4 +236,41 @@ pub(crate) async fn replay_many(
         tracing::info!(operation.id = %id, agent.id = %new.agent_id, actor = caller.actor(), "queued a replay");
     }
     entered(&state, tenant, id, is_new).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_fields_have_defaults() {
+        let request = ReplayBody::parse(json!({"from": "2026-01-01T00:00:00Z"})).unwrap();
+        assert_eq!((request.limit, request.dry_run, request.to), (10_000, false, None));
+        assert_eq!(request.outcomes.len(), Outcome::ALL.len() - 1);
+        assert!(!request.outcomes.contains(&Outcome::Delivered));
+    }
+
+    #[test]
+    fn outcomes_are_a_set() {
+        let body = json!({"from": "2026-01-01T00:00:00Z", "outcomes": ["timeout", "delivered", "timeout"]});
+        assert_eq!(ReplayBody::parse(body).unwrap().outcomes, [Outcome::Delivered, Outcome::Timeout]);
+        let body = json!({"from": "2026-01-01T00:00:00Z", "outcomes": ["failed", "interrupted"]});
+        assert_eq!(ReplayBody::parse(body).unwrap().outcomes, failed().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn reports_every_fault() {
+        let body = json!({"to": "yesterday", "outcomes": ["failed", "lost", 1], "limit": 0, "dry_run": "no", "x": 1});
+        let faults = ReplayBody::parse(body).unwrap_err();
+        let places: Vec<_> = faults.iter().map(|fault| fault.pointer.as_str()).collect();
+        assert_eq!(places, ["/from", "/to", "/outcomes/1", "/outcomes/2", "/limit", "/dry_run", "/x"]);
+    }
+
+    #[test]
+    fn rejects_a_range_that_ends_before_it_starts() {
+        let body = json!({"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"});
+        assert_eq!(ReplayBody::parse(body).unwrap_err()[0].pointer, "/to");
+        assert_eq!(ReplayBody::parse(json!({"from": "0000-01-01T00:00:00Z"})).unwrap_err()[0].pointer, "/from");
+        assert_eq!(ReplayBody::parse(json!({"from": null})).unwrap_err()[0].code, FaultCode::Required);
+    }
 }

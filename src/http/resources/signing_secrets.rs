@@ -5,11 +5,8 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use serde_json::Value;
-use utoipa::ToSchema;
+use serde_json::json;
 
-use crate::domain::fault::Fault;
-use crate::domain::fields::Fields;
 use crate::domain::names::{AgentId, TenantId};
 use crate::domain::push_config::ChangeAction;
 use crate::domain::role::permissions::{EditConfigs, ReadConfigs};
@@ -18,9 +15,12 @@ use crate::http::auth::authorized::Authorized;
 use crate::http::openapi::parameter_docs::{OfAgent, OfTenant};
 use crate::http::openapi::refusals::DoesNotFit;
 use crate::http::request::body::JsonBody;
+use crate::http::request::fields::read;
 use crate::http::request::parameters::NoParameters;
 use crate::http::request::path::AgentPath;
 use crate::http::request::problem::{Problem, ProblemCode};
+use crate::http::request::request_body::request_body;
+use crate::http::request::values::Whole;
 use crate::http::resources::push_config_answers::{RotatedSecretDocument, SigningSecretsDocument, tagged};
 use crate::http::resources::push_configs::new_signing_secret;
 use crate::http::state::ApiState;
@@ -36,15 +36,14 @@ const DEFAULT_GRACE_SECONDS: u64 = 24 * 3600;
 /// message.
 const MAX_LIVE_SECRETS: usize = 5;
 
-/// The body of a request to rotate a signing secret.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "documents the body, which the handler reads field by field to report every fault")]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"grace_seconds": 86_400}))]
-pub(crate) struct Rotation {
-    /// How many seconds the old secrets keep signing.
-    #[schema(minimum = 0, maximum = 604_800, default = 86_400)]
-    grace_seconds: Option<u64>,
+request_body! {
+    /// The body of a request to rotate a signing secret.
+    #[example = json!({"grace_seconds": 86_400})]
+    pub(crate) struct Rotation {
+        /// How many seconds the old secrets keep signing.
+        #[default = DEFAULT_GRACE_SECONDS]
+        grace_seconds: Option<Whole<u64, 0, MAX_GRACE_SECONDS>>,
+    }
 }
 
 /// Lists the signing secrets without their values.
@@ -90,7 +89,8 @@ pub(crate) async fn rotate(
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
     let tenant = caller.own_tenant()?;
-    let grace = grace(body).map_err(Problem::invalid)?;
+    let Rotation { grace_seconds } = read(body, "").map_err(Problem::invalid)?;
+    let grace = Duration::from_secs(grace_seconds.map_or(DEFAULT_GRACE_SECONDS, |Whole(seconds)| seconds));
     let secret = new_signing_secret()?;
     let (revision, info) = store(&state, tenant, &agent, grace, &secret, caller.actor()).await?;
     tracing::info!(
@@ -129,13 +129,6 @@ async fn store(
     push_config_history::record(&mut tx, tenant, agent, ChangeAction::SigningSecretRotated, actor, &fields).await?;
     tx.commit().await?;
     Ok((revision, info))
-}
-
-fn grace(body: Value) -> Result<Duration, Vec<Fault>> {
-    let mut fields = Fields::of(body, "").map_err(|fault| vec![fault])?;
-    let seconds = fields.integer("grace_seconds", 0..=MAX_GRACE_SECONDS).unwrap_or(DEFAULT_GRACE_SECONDS);
-    let faults = fields.finish();
-    if faults.is_empty() { Ok(Duration::from_secs(seconds)) } else { Err(faults) }
 }
 
 fn unset() -> Problem {

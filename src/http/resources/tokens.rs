@@ -5,11 +5,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use crate::domain::fault::FaultCode;
-use crate::domain::fields::Fields;
 use crate::domain::ids::TokenId;
 use crate::domain::page::{Cursor, PageRows};
 use crate::domain::role::Role;
@@ -20,28 +18,28 @@ use crate::http::auth::caller::Caller;
 use crate::http::clock::now;
 use crate::http::openapi::parameter_docs::{OfPage, OfTenant};
 use crate::http::request::body::JsonBody;
+use crate::http::request::fields::read;
 use crate::http::request::parameters::{NoParameters, Parameters};
 use crate::http::request::path::PathName;
 use crate::http::request::problem::{Problem, ProblemCode};
+use crate::http::request::request_body::request_body;
+use crate::http::request::values::Whole;
 use crate::http::state::ApiState;
 use crate::store::tokens::{self, CreateTokenError};
 
 /// Maximum lifetime of a token that expires.
 const MAX_LIFE_SECONDS: u64 = 10 * 365 * 24 * 3600;
 
-/// The token to create.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "documents the body, which the handler reads field by field to report every fault")]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"name": "conversation service", "role": "service", "expires_in_seconds": 2_592_000}))]
-pub(crate) struct TokenRequest {
-    /// The name shown to users.
-    #[schema(min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
-    name: String,
-    role: Role,
-    /// Default: the token is valid until it is revoked.
-    #[schema(minimum = 1, maximum = 315_360_000)]
-    expires_in_seconds: Option<u32>,
+request_body! {
+    /// The token to create.
+    #[example = json!({"name": "conversation service", "role": "service", "expires_in_seconds": 2_592_000})]
+    pub(crate) struct TokenRequest {
+        /// The name shown to users.
+        name: TokenName,
+        role: Role,
+        /// Default: the token is valid until it is revoked.
+        expires_in_seconds: Option<Whole<u32, 1, MAX_LIFE_SECONDS>>,
+    }
 }
 
 /// A token without its secret.
@@ -125,23 +123,10 @@ pub(crate) async fn create_token(
 }
 
 fn new_token(body: Value, caller: &Caller, now: DateTime<Utc>) -> Result<NewToken, Problem> {
-    let mut fields = Fields::of(body, "").map_err(|fault| Problem::invalid(vec![fault]))?;
-    let name = fields.required_text("name").and_then(|name| fields.parsed("name", TokenName::parse(name)));
-    let role = fields.required_text("role").and_then(|role| {
-        Role::from_name(&role)
-            .or_else(|| fields.fault("role", FaultCode::InvalidValue, format!("must be one of {}", Role::names())))
-    });
-    let life = fields.integer("expires_in_seconds", 1..=MAX_LIFE_SECONDS);
-    let expires_at =
-        life.and_then(|seconds| i64::try_from(seconds).ok()).map(|seconds| now + TimeDelta::seconds(seconds));
-    let faults = fields.finish();
-    match (name, role) {
-        (Some(name), Some(role)) if faults.is_empty() => {
-            let scope = TokenScope::from_tenant(caller.tenant().cloned());
-            Ok(NewToken { name, role, scope, expires_at, created_by: Some(caller.actor().to_owned()) })
-        }
-        _ => Err(Problem::invalid(faults)),
-    }
+    let TokenRequest { name, role, expires_in_seconds } = read(body, "").map_err(Problem::invalid)?;
+    let expires_at = expires_in_seconds.map(|Whole(seconds)| now + TimeDelta::seconds(seconds.into()));
+    let scope = TokenScope::from_tenant(caller.tenant().cloned());
+    Ok(NewToken { name, role, scope, expires_at, created_by: Some(caller.actor().to_owned()) })
 }
 
 /// Lists the tenant's tokens, including revoked and expired tokens. If the caller's token is valid for all tenants and the

@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use utoipa_swagger_ui::Config;
 
-use crate::http::auth::access::Anyone;
+use crate::http::auth::authorized::Anyone;
 use crate::http::request::path::PathName;
 use crate::http::request::problem::{Problem, ProblemCode};
 

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use crate::http::auth::access::Anyone;
+use crate::http::auth::authorized::Anyone;
 use crate::http::request::problem::{Problem, ProblemCode};
 use crate::store::{Db, connection, schema};
 use crate::supervision::{Stage, TaskFailure};

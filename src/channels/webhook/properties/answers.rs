@@ -18,7 +18,8 @@ use super::messages::{delivery, plain_event};
 use crate::channels::{HttpClient, Target, properties};
 use crate::domain::delivery::{Attempt, Delivery, Outcome};
 use crate::domain::names::TenantId;
-use crate::domain::push_config::{Draft, Rules, apply};
+use crate::domain::push_config::{Header, HeaderName, HeaderValue};
+use crate::domain::secret_text::SecretText;
 use crate::domain::webhook_url::WebhookUrl;
 
 /// A secret in the request, which some endpoints echo.
@@ -43,9 +44,8 @@ impl Scene {
             panic!("no runtime");
         };
         let Ok(url) = WebhookUrl::parse(&format!("http://{}/hook?key=k", serve()), true) else { panic!("a URL") };
-        let body = serde_json::json!({"headers": [{"name": "Authorization", "value": format!("Bearer {SECRET}")}]});
-        let config = apply(None, Draft::Replacement(body), Rules { allow_http: true });
-        let configured = config.map(|change| change.config.headers).unwrap_or_default();
+        let value = HeaderValue::Secret(SecretText::new(format!("Bearer {SECRET}")));
+        let configured = [Header { name: HeaderName::from_stored("Authorization".to_owned()), value }];
         let Some(headers) = configured_headers(&configured) else { panic!("headers") };
         let redactor = redactor(&configured, []);
         let loopback = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8));

@@ -17,8 +17,9 @@ use super::super::{
 use crate::channels::Target;
 use crate::domain::delivery::Delivery;
 use crate::domain::endpoint::Channel;
-use crate::domain::event::{NewEvent, StoredEvent};
+use crate::domain::event::{EventType, NewEvent, StoredEvent};
 use crate::domain::ids::{EndpointId, EventId};
+use crate::domain::names::{AgentId, SessionId, TenantId};
 use crate::domain::push_config::Header;
 
 /// A delivery of the event, as if the service had accepted the event.
@@ -51,8 +52,9 @@ pub(super) fn delivery(event: NewEvent) -> Delivery {
 
 /// An event that has only the required fields.
 pub(super) fn plain_event() -> NewEvent {
-    let body = json!({"type": "user_message", "agent_id": "a", "session_id": "s", "text": "hi", "tenant_id": "acme"});
-    NewEvent::parse(body, None, "").unwrap_or_else(|faults| panic!("{faults:?}"))
+    let (tenant, agent) = (TenantId::from_stored("acme".to_owned()), AgentId::from_stored("a".to_owned()));
+    let event = NewEvent::new(tenant, EventType::UserMessage, agent, SessionId::from_stored("s".to_owned()));
+    NewEvent { text: Some("hi".to_owned()), ..event }
 }
 
 /// Checks that the message about an accepted event is JSON and contains the event's values.

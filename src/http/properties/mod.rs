@@ -1,15 +1,25 @@
 //! Properties that must hold for the parsers of queries and headers. The module `crate::fuzzing` checks them.
 
+mod events;
+mod push_configs;
+
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue};
+use serde_json::{Value, json};
 
+pub use self::events::event;
+pub use self::push_configs::push_config;
+use crate::channels::browser_push;
 use crate::domain::endpoint::Channel;
 use crate::domain::page::{Cursor, PageRows};
-use crate::domain::properties;
+use crate::domain::properties::{self, assert_told};
+use crate::domain::push_hosts::PushHosts;
+use crate::domain::push_subscription::{MAX_LABEL_CHARS, NewSubscription, PushSubscription};
 use crate::http::auth::caller::bearer;
 use crate::http::request::parameters::Parameters;
 use crate::http::request::preconditions::IfMatch;
 use crate::http::request::problem::{Problem, ProblemCode};
+use crate::http::resources::subscription_request::SubscriptionRequest;
 use crate::http::server::request_id::{REQUEST_ID, RequestId};
 
 /// The maximum number of faults reported for a query.
@@ -23,6 +33,27 @@ pub fn request(input: &[u8]) {
     }
     if let Ok(value) = HeaderValue::from_bytes(input) {
         headers(&value);
+    }
+}
+
+/// Parses the bytes as a browser's subscription and checks each accepted subscription.
+pub fn subscription(input: &[u8]) {
+    let Ok(value) = serde_json::from_slice::<Value>(input) else { return };
+    let hosts = PushHosts::new(Vec::new(), false);
+    match SubscriptionRequest::parse(value.clone(), &hosts) {
+        Err(faults) => {
+            assert_told(&faults, "");
+            assert!(faults.iter().all(|fault| !fault.message.contains("https")), "{faults:?}");
+        }
+        Ok(NewSubscription { subscription, label }) => {
+            assert!(label.is_none_or(|label| (1..=MAX_LABEL_CHARS).contains(&label.chars().count())));
+            let url = subscription.endpoint.url();
+            assert!(value["endpoint"] == json!(url.as_str()) && hosts.allow(url) && url.scheme() == "https", "{url}");
+            assert_eq!(PushSubscription::from_text(&subscription.to_text()), Some(subscription.clone()));
+            let debug = format!("{subscription:?}");
+            assert!(url.path().len() < 12 || !debug.contains(url.path()), "{debug}");
+            browser_push::properties::assert_encrypted_for(subscription);
+        }
     }
 }
 

@@ -1,9 +1,7 @@
 //! Tests each rule with tables of drafts and stored configs.
 
-use serde_json::{Value, json};
-
 use super::*;
-use crate::domain::fault::{Fault, FaultCode};
+use crate::domain::push_config::{DisabledReason, Setting};
 
 const RULES: Rules = Rules { allow_http: false };
 
@@ -50,12 +48,12 @@ fn reading_a_config_returns_everything_except_secrets() {
         {"name": "X-Env", "secret": false, "value": "prod", "value_set": true},
     ]);
     expected["disabled_reason"] = Value::Null;
-    assert_eq!(json!(ReadablePushConfig::from(&full())), expected);
+    assert_eq!(json!(PushConfigDocument::from(&full())), expected);
 }
 
 #[test]
 fn sending_back_a_config_that_was_read_changes_nothing() {
-    let read = json!(ReadablePushConfig::from(&full()));
+    let read = json!(PushConfigDocument::from(&full()));
     let change = apply(Some(&full()), Draft::Replacement(read), RULES).unwrap();
     assert_eq!((change.config, change.settings), (full(), vec![]));
 }
@@ -64,7 +62,7 @@ fn sending_back_a_config_that_was_read_changes_nothing() {
 fn an_empty_body_creates_a_paused_config_with_defaults() {
     let config = replaced(Some(&full()), json!({})).unwrap();
     assert_eq!(
-        json!(ReadablePushConfig::from(&config)),
+        json!(PushConfigDocument::from(&config)),
         json!({"enabled": false, "url": null, "timeout_ms": null, "signing": true, "headers": [], "events": [],
                "disabled_reason": null})
     );

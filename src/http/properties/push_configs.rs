@@ -4,10 +4,10 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-use super::assert_told;
-use crate::domain::push_config::{
-    Draft, HeaderValue, MAX_HEADERS, PushConfig, ReadablePushConfig, Rules, TIMEOUT_MS, apply,
-};
+use crate::domain::properties::assert_told;
+use crate::domain::push_config::{HeaderValue, MAX_HEADERS, PushConfig, Rules, TIMEOUT_MS};
+use crate::http::resources::push_config_answers::PushConfigDocument;
+use crate::http::resources::push_config_draft::{Draft, apply};
 
 /// The stored secret values, which no output may show.
 const KEPT: [&str; 2] = ["Bearer kept-hunter2", "kept-hunter3"];
@@ -49,7 +49,7 @@ fn check(current: Option<&PushConfig>, draft: Draft, rules: Rules, value: &Value
             assert_eq!(change.settings.is_empty(), change.fields.is_empty());
             assert_eq!(change.settings.is_empty(), current == Some(&change.config));
             assert_kept_at_home(&change.config, value);
-            let read = json!(ReadablePushConfig::from(&change.config));
+            let read = json!(PushConfigDocument::from(&change.config));
             for draft in [Draft::Replacement(read), Draft::MergePatch(json!({}))] {
                 let again = apply(Some(&change.config), draft, rules).map(|again| (again.config, again.settings));
                 assert_eq!(again, Ok((change.config.clone(), Vec::new())), "a config that was read can be sent back");
@@ -63,7 +63,7 @@ fn check(current: Option<&PushConfig>, draft: Draft, rules: Rules, value: &Value
 }
 
 /// Invariants of every config.
-pub fn assert_sound(config: &PushConfig) {
+fn assert_sound(config: &PushConfig) {
     assert!(!config.enabled || (config.url.is_some() && !config.events.is_empty()));
     assert!(!config.enabled || config.disabled_reason.is_none());
     let milliseconds = config.timeout.map(|timeout| timeout.as_millis());
@@ -76,13 +76,13 @@ pub fn assert_sound(config: &PushConfig) {
     for (index, event) in config.events.iter().enumerate() {
         assert!(!config.events[..index].contains(event), "{event:?} twice");
     }
-    let read = ReadablePushConfig::from(config);
-    for (shown, header) in read.headers.iter().zip(&config.headers) {
+    let read = json!(PushConfigDocument::from(config));
+    for (shown, header) in read["headers"].as_array().into_iter().flatten().zip(&config.headers) {
         let readable = match &header.value {
             HeaderValue::Plain(text) => Some(text.expose()),
             HeaderValue::Secret(_) => None,
         };
-        assert_eq!(shown.value.as_deref(), readable);
+        assert_eq!(shown["value"].as_str(), readable);
     }
 }
 

@@ -3,10 +3,11 @@
 use chrono::Datelike as _;
 use serde_json::{Value, json};
 
-use super::assert_told;
 use crate::domain::event::{MAX_EXPIRES_IN_SECONDS, MAX_IDEMPOTENCY_KEY_BYTES, MAX_METADATA_BYTES, NewEvent};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::names::{AgentId, CustomerId, MAX_NAME_BYTES, SessionId, TenantId, UserId};
+use crate::domain::properties::assert_told;
+use crate::http::resources::posted_event::parse_event;
 
 /// Parses the bytes as an event, for a caller of one tenant and for a caller of all tenants. Returns the accepted event.
 pub fn event(input: &[u8]) -> Option<NewEvent> {
@@ -20,10 +21,10 @@ pub fn event(input: &[u8]) -> Option<NewEvent> {
 
 fn check(value: &Value, tenant: Option<&TenantId>) -> Option<NewEvent> {
     const POINTER: &str = "/events/3";
-    match NewEvent::parse(value.clone(), tenant, POINTER) {
+    match parse_event(value.clone(), tenant, POINTER) {
         Ok(event) => {
             assert_bounded(&event);
-            assert_eq!(NewEvent::parse(written(&event, tenant), tenant, POINTER), Ok(event.clone()));
+            assert_eq!(parse_event(written(&event, tenant), tenant, POINTER), Ok(event.clone()));
             Some(event)
         }
         Err(faults) => {

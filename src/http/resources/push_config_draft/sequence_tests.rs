@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use proptest::prelude::*;
-use serde_json::{Value, json};
 
 use super::*;
 
@@ -135,7 +134,7 @@ proptest! {
 fn check_same(config: &PushConfig, model: &Model) -> Result<(), TestCaseError> {
     prop_assert_eq!(config.url.as_ref().map(WebhookUrl::as_str), URLS[model.url]);
     prop_assert_eq!(config.headers.len(), model.headers.len());
-    let shown = json!(ReadablePushConfig::from(config));
+    let shown = json!(PushConfigDocument::from(config));
     for (header, shown) in config.headers.iter().zip(shown["headers"].as_array().unwrap()) {
         let name = NAMES.iter().position(|name| *name == header.name.as_str()).unwrap();
         let (value, secret) = &model.headers[&name];

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 /// The algorithm of RFC 7396, section 2. The JSON reader bounds the recursion: a value has at most 128 levels.
-pub(super) fn merge(target: Value, patch: Value) -> Value {
+pub(crate) fn merge(target: Value, patch: Value) -> Value {
     let patch = match patch {
         Value::Object(patch) => patch,
         other => return other,
