@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use flametree_notify::domain::event::NewEvent;
 use flametree_notify::domain::names::{CustomerId, UserId};
-use flametree_notify::http::parse_event;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
@@ -17,7 +16,7 @@ use crate::support::postgres::TestDatabase;
 type Fault = (String, String, String);
 
 fn faults_of_the_api(event: &Value) -> Result<NewEvent, Vec<Fault>> {
-    parse_event(event.clone(), None, "").map_err(|faults| {
+    flametree_notify::http::parse_event(event.clone(), None, "").map_err(|faults| {
         faults.into_iter().map(|fault| (fault.pointer, fault.code.as_str().to_owned(), fault.message)).collect()
     })
 }
