@@ -51,7 +51,7 @@ fn read(reader: &mut Reader) -> Option<Config> {
     }
     let public_url = reader.parsed(settings::PUBLIC_URL, origin);
     let trusted_proxies = reader.list(settings::TRUSTED_PROXIES, network).into();
-    let encryption_keys = encryption_keys(reader, database.as_ref());
+    let encryption_keys = encryption_keys(reader);
     let operator_ca_certificates = ca_certificates(reader, settings::OPERATOR_CA_FILE);
     let users = users(reader, &operator_ca_certificates);
     let channels = channels(reader);
@@ -79,9 +79,9 @@ fn read(reader: &mut Reader) -> Option<Config> {
     })
 }
 
-fn encryption_keys(reader: &mut Reader, database: Option<&Database>) -> Option<Arc<Keyring>> {
+fn encryption_keys(reader: &mut Reader) -> Option<Arc<Keyring>> {
     let Some(text) = reader.secret(ENCRYPTION_KEYS) else {
-        if matches!(database, Some(Database::External { .. })) {
+        if reader.is_set(DATABASE_URL) {
             reader.fault(ENCRYPTION_KEYS, format!("must be set together with {}", DATABASE_URL.name));
         }
         return None;

@@ -22,7 +22,7 @@ pub struct ConfigFault {
 }
 
 impl ConfigErrors {
-    /// The faults in the order of the settings. There is at least one.
+    /// The faults, unknown settings first. There is at least one.
     pub fn faults(&self) -> &[ConfigFault] {
         &self.0
     }

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::domain::event::MAX_EXPIRES_IN_SECONDS;
+use crate::domain::push_config::TIMEOUT_MS;
 
 /// The largest TTL that every push service accepts: 28 days.
 const MAX_TTL_SECONDS: u64 = 2_419_200;
@@ -168,7 +169,7 @@ settings! {
         "PEM file of root certificates to trust in addition to the public ones, for webhooks and push services; unset: none");
     OPERATOR_CA_FILE = text("FLAMETREE_OPERATOR_CA_FILE", "", ANY,
         "PEM file of root certificates to trust in addition to the public ones, for the JWKS URL and the trace collector; unset: none");
-    WEBHOOK_TIMEOUT = number("FLAMETREE_WEBHOOK_TIMEOUT_MS", "5000", Unit::Milliseconds, 1_000..=10_000,
+    WEBHOOK_TIMEOUT = number("FLAMETREE_WEBHOOK_TIMEOUT_MS", "5000", Unit::Milliseconds, TIMEOUT_MS,
         "deadline of an attempt if the push config sets no deadline, {bounds}");
     VAPID_PRIVATE_KEY = secret("FLAMETREE_VAPID_PRIVATE_KEY", ANY,
         "P-256 private key for browser push, as base64url or the path of a PEM file. After a comma, add earlier keys that browsers have subscribed with. If unset, browser push is disabled");

@@ -5,9 +5,10 @@
 //! releases the deliveries that it receives.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures_util::stream::{BoxStream, StreamExt as _, poll_fn};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::claimed::Claimed;
@@ -24,8 +25,6 @@ impl ClaimedDeliveries {
     /// The backend of an apalis worker. Each item contains the deliveries of one claim, and goes to only one stream.
     pub fn backend(&self) -> BoxStream<'static, Result<Vec<Claimed>, Infallible>> {
         let receiver = Arc::clone(&self.0);
-        poll_fn(move |context| receiver.lock().unwrap_or_else(PoisonError::into_inner).poll_recv(context))
-            .map(Ok)
-            .boxed()
+        poll_fn(move |context| receiver.lock().poll_recv(context)).map(Ok).boxed()
     }
 }

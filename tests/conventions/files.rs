@@ -10,9 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::conventions::modules::{Imports, in_circles};
 use crate::conventions::source::{code, rust_files};
 
-/// Modules whose imports are not checked, with the reason.
-const EXCEPTIONS: &[(&str, &str)] = &[];
-
 /// Attributes of items that exist only in tests.
 const OF_TESTS: [&str; 2] = ["#[cfg(test)]", "#[cfg(any(test, fuzzing))]"];
 
@@ -21,11 +18,7 @@ type Path = Vec<String>;
 #[test]
 fn files_do_not_import_each_other_in_a_circle() {
     let files = rust_files(&["src"]).into_iter().map(|file| (module_of(&file.path), file.text));
-    let is_checked =
-        |file: &str| !EXCEPTIONS.iter().any(|(module, _)| file == *module || file.starts_with(&format!("{module}::")));
-    let mut imports = imports(files.collect());
-    imports.retain(|file, _| is_checked(file));
-    let circles = in_circles(imports);
+    let circles = in_circles(imports(files.collect()));
     assert!(circles.is_empty(), "these files are in a circle or between two circles: {circles:?}");
 }
 

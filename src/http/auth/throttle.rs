@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::http::request::problem::{Problem, ProblemCode};
 
@@ -56,7 +57,7 @@ impl AuthThrottle {
 
     /// Returns 429 for an address over the limit.
     pub(crate) fn check(&self, peer: Peer, now: Instant) -> Result<(), Problem> {
-        match &*self.window() {
+        match &*self.window.lock() {
             Some(window) if window.wrong.get(&window.key(peer)).is_some_and(|wrong| *wrong >= self.most) => {
                 window.wait(now).map_or(Ok(()), |wait| Err(too_many(wait)))
             }
@@ -69,7 +70,7 @@ impl AuthThrottle {
         if let Err(too_many) = self.check(peer, now) {
             return too_many;
         }
-        let mut current = self.window();
+        let mut current = self.window.lock();
         let window = match current.take() {
             Some(window) if window.wait(now).is_some() => window,
             Some(_) | None => Window { began_at: now, wrong: HashMap::new() },
@@ -82,11 +83,6 @@ impl AuthThrottle {
             tracing::warn!(client.address = %address, wrong, "an address sent too many wrong credentials");
         }
         refused
-    }
-
-    fn window(&self) -> std::sync::MutexGuard<'_, Option<Window>> {
-        // The counters remain valid even if another thread panicked while it held the lock.
-        self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -149,6 +145,6 @@ mod tests {
         }
         assert!(auth_throttle.check(peer("203.0.113.9"), now).is_err());
         assert!(auth_throttle.check(peer("10.0.0.1"), now).is_ok());
-        assert_eq!(auth_throttle.window().as_ref().unwrap().wrong.len(), ADDRESSES + 1);
+        assert_eq!(auth_throttle.window.lock().as_ref().unwrap().wrong.len(), ADDRESSES + 1);
     }
 }

@@ -7,7 +7,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::http::request::problem::{Problem, ProblemCode, RETRY_SOON};
 
@@ -62,7 +64,7 @@ impl<K: Eq + Hash> Clone for Shares<K> {
 
 impl<K: Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
-        let mut taken = self.shares.taken();
+        let mut taken = self.shares.0.taken.lock();
         taken.all = taken.all.saturating_sub(1);
         if let Some(of_key) = taken.of_key.get_mut(&self.key) {
             *of_key = of_key.saturating_sub(1);
@@ -89,7 +91,7 @@ impl<K: Clone + Eq + Hash> Shares<K> {
     }
 
     fn take_up_to(&self, key: &K, most: impl Fn(usize) -> usize) -> Result<Place<K>, NoPlace> {
-        let mut taken = self.taken();
+        let mut taken = self.0.taken.lock();
         let free = self.0.most.saturating_sub(taken.all);
         if free == 0 {
             return Err(NoPlace::Full);
@@ -106,12 +108,7 @@ impl<K: Clone + Eq + Hash> Shares<K> {
 impl<K: Eq + Hash> Shares<K> {
     /// The number of places in use.
     pub(crate) fn count(&self) -> usize {
-        self.taken().all
-    }
-
-    fn taken(&self) -> MutexGuard<'_, Taken<K>> {
-        // A poisoned lock is harmless: no code panics while it holds the lock, and the counts are always valid.
-        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.taken.lock().all
     }
 }
 
@@ -130,7 +127,7 @@ mod tests {
             assert!(held.len() > before, "{key}");
         }
         held.clear();
-        let taken = shares.taken();
+        let taken = shares.0.taken.lock();
         assert!(taken.all == 0 && taken.of_key.is_empty());
     }
 

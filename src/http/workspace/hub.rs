@@ -6,9 +6,10 @@
 
 use std::collections::HashMap;
 use std::slice::from_ref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use sqlx::Error;
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
@@ -62,7 +63,7 @@ impl Hub {
     /// Starts watching a tenant's workspace; `None` if the database does not respond.
     pub(crate) async fn watch(&self, tenant: &TenantId) -> Option<Views> {
         let mut views = {
-            let mut watched = self.watched();
+            let mut watched = self.watched.lock();
             let entry = watched.entry(tenant.clone()).or_insert_with(|| {
                 self.wake.notify_one();
                 Watched { views: watch::channel(None).0, due: true, read_at: None }
@@ -75,7 +76,7 @@ impl Hub {
 
     /// Reports that the tenant's workspace may have changed.
     pub(crate) fn changed(&self, tenant: &TenantId) {
-        if let Some(watched) = self.watched().get_mut(tenant) {
+        if let Some(watched) = self.watched.lock().get_mut(tenant) {
             watched.due = true;
             self.wake.notify_one();
         }
@@ -127,7 +128,7 @@ impl Hub {
         let due = self.take_due(known.is_none(), &changes.tenants);
         for tenants in due.chunks(TENANTS_AT_ONCE) {
             let read = self.read(tenants).await?;
-            let mut watched = self.watched();
+            let mut watched = self.watched.lock();
             for (tenant, active) in read {
                 if let Some(watched) = watched.get_mut(&tenant) {
                     watched.show(View::new(active));
@@ -148,7 +149,7 @@ impl Hub {
             match workspace::active(&self.db, from_ref(tenant)).await {
                 Err(error) if failure_kind(&error) == FailureKind::Refusal => {
                     tracing::error!(%error, tenant.id = %tenant, "could not read the workspace of a tenant; its streams show the last view");
-                    if let Some(watched) = self.watched().get_mut(tenant) {
+                    if let Some(watched) = self.watched.lock().get_mut(tenant) {
                         watched.read_at = Some(Instant::now());
                     }
                 }
@@ -160,14 +161,14 @@ impl Hub {
 
     /// Stops watching tenants without streams, then returns whether any tenant is still watched.
     fn is_watched(&self) -> bool {
-        let mut watched = self.watched();
+        let mut watched = self.watched.lock();
         watched.retain(|_, watched| watched.views.receiver_count() > 0);
         !watched.is_empty()
     }
 
     /// The tenants whose workspace this poll must read.
     fn take_due(&self, all: bool, changed: &[TenantId]) -> Vec<TenantId> {
-        let mut watched = self.watched();
+        let mut watched = self.watched.lock();
         for tenant in changed {
             if let Some(watched) = watched.get_mut(tenant) {
                 watched.due = true;
@@ -179,11 +180,6 @@ impl Hub {
             tenant.clone()
         })
         .collect()
-    }
-
-    fn watched(&self) -> MutexGuard<'_, HashMap<TenantId, Watched>> {
-        // A poisoned lock is harmless: no code panics while it holds the lock, and the map is always valid.
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,9 +2,10 @@
 //! caller's token expires or is revoked.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::Settings;
@@ -83,7 +84,7 @@ impl StreamSlots {
 
     /// Reserves a slot for a watcher.
     pub(crate) fn take(&self, watcher: &Watcher) -> Result<StreamSlot, NoSlot> {
-        let mut callers = self.callers();
+        let mut callers = self.0.callers.lock();
         let caller = (watcher.tenant.clone(), watcher.actor.clone());
         if callers.get(&caller).is_some_and(|of_caller| of_caller.streams >= self.0.most_per_caller) {
             return Err(NoSlot::CallerHasEnough);
@@ -100,7 +101,7 @@ impl StreamSlots {
     }
 
     fn release(&self, caller: &CallerName) {
-        let mut callers = self.callers();
+        let mut callers = self.0.callers.lock();
         self.report();
         if let Some(of_caller) = callers.get_mut(caller) {
             of_caller.streams = of_caller.streams.saturating_sub(1);
@@ -130,25 +131,20 @@ impl StreamSlots {
 
     async fn look(&self, db: &Db) -> Result<(), sqlx::Error> {
         let tokens: Vec<(CallerName, TokenId)> = {
-            let callers = self.callers();
+            let callers = self.0.callers.lock();
             callers.keys().filter_map(|caller| Some((caller.clone(), caller.1.parse().ok()?))).collect()
         };
         if !tokens.is_empty() {
             let ids: Vec<TokenId> = tokens.iter().map(|(_, id)| *id).collect();
             let valid = tokens::still_valid(db, &ids).await?;
             let ended = tokens.iter().filter(|(_, id)| !valid.contains(id));
-            let callers = self.callers();
+            let callers = self.0.callers.lock();
             for of_caller in ended.filter_map(|(caller, _)| callers.get(caller)) {
                 of_caller.end.cancel();
             }
         }
         self.0.metrics.set_active_conversations(workspace::count_of_all(db).await?);
         Ok(())
-    }
-
-    fn callers(&self) -> MutexGuard<'_, HashMap<CallerName, OfCaller>> {
-        // A poisoned lock is harmless: no code panics while it holds the lock, and the counts are always valid.
-        self.0.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -176,6 +172,6 @@ mod tests {
         held.push(take("third", "one").unwrap());
         held.clear();
         assert!(metrics.render().contains("flametree_workspace_stream_clients 0\n"));
-        assert!(slots.callers().is_empty());
+        assert!(slots.0.callers.lock().is_empty());
     }
 }
